@@ -1,0 +1,229 @@
+"""Django's settings. Every environment variable is read and judged in `healthmon.environment`, nowhere else."""
+
+import hashlib
+import os
+import sys
+from datetime import timedelta
+from pathlib import Path
+
+import environ
+
+from healthmon import environment
+from healthmon.lib import logs
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+environ.Env.read_env(BASE_DIR / ".env")  # what is already in the environment wins
+
+try:
+    ENV = environment.read(os.environ)
+    _email = environ.Env.email_url_config(ENV.email_url) if ENV.email_url else {}
+except ValueError as problem:
+    # One sentence to whoever started us, not a traceback.
+    raise SystemExit(f"healthmon: {problem}") from None
+
+if not ENV.secret_key or not ENV.field_keys or not ENV.probe_keys:
+    raise SystemExit(
+        "healthmon: SECRET_KEY, HEALTHMON_FIELD_KEYS and HEALTHMON_PROBE_KEYS are needed; "
+        "`make run` makes them, elsewhere set them as .env.example says."
+    )
+
+SECRET_KEY = ENV.secret_key
+DEBUG = False
+ALLOWED_HOSTS = ["*"]  # no link is ever built from the Host header: they all begin with HEALTHMON_BASE_URL
+
+INSTALLED_APPS = [
+    "unfold",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "django.contrib.postgres",
+    "django_prometheus",
+    "django_celery_beat",
+    "rest_framework",
+    "rest_framework_simplejwt.token_blacklist",
+    "django_filters",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "accounts",
+    "notifications",
+    "incidents",
+    "monitors",
+]
+
+MIDDLEWARE = [
+    "django_prometheus.middleware.PrometheusBeforeMiddleware",
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "django_prometheus.middleware.PrometheusAfterMiddleware",
+]
+
+ROOT_URLCONF = "healthmon.urls"
+WSGI_APPLICATION = "healthmon.wsgi.application"
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "healthmon" / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+
+# --- database ----------------------------------------------------------------------------------------
+_database = environ.Env.db_url_config(ENV.database_url)
+_database["ENGINE"] = "django.db.backends.postgresql"
+_database["CONN_MAX_AGE"] = 600
+_database["CONN_HEALTH_CHECKS"] = True  # a connection that died with the server is replaced, not used
+_database.setdefault("OPTIONS", {})
+_database["OPTIONS"] |= {
+    "connect_timeout": 5,
+    # Every statement, lock and idle transaction has an end: a stuck one must not hold the tick up for ever.
+    "options": "-c statement_timeout=30s -c lock_timeout=10s -c idle_in_transaction_session_timeout=60s",
+}
+DATABASES = {"default": _database}
+DEFAULT_AUTO_FIELD = "django.db.models.AutoField"  # int4: two billion of a thing, and results carry the id
+
+# --- who may come in ----------------------------------------------------------------------------------
+AUTH_USER_MODEL = "accounts.User"
+PASSWORD_HASHERS = [
+    "django.contrib.auth.hashers.Argon2PasswordHasher",
+    "django.contrib.auth.hashers.BCryptSHA256PasswordHasher",
+]
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+    {
+        "NAME": "django.contrib.auth.password_validation.MinimumLengthValidator",
+        "OPTIONS": {"min_length": 10},
+    },
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+]
+LOGIN_URL = "/admin/login/"
+
+# Cookies and redirects follow the scheme people come by: a console on http://127.0.0.1 must still log in.
+_over_tls = ENV.base_url.startswith("https://")
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = _over_tls
+SESSION_COOKIE_HTTPONLY = True
+SECURE_SSL_REDIRECT = False  # the proxy in front of us does that; the health checks come by plain HTTP
+SECURE_HSTS_SECONDS = 31_536_000 if _over_tls else 0
+SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = _over_tls
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if _over_tls else None
+SECURE_REFERRER_POLICY = "same-origin"
+X_FRAME_OPTIONS = "DENY"
+CSRF_TRUSTED_ORIGINS = [ENV.base_url] if ENV.base_url else []
+SILENCED_SYSTEM_CHECKS = ["security.W008"]  # SECURE_SSL_REDIRECT, see above
+if not _over_tls:
+    SILENCED_SYSTEM_CHECKS += ["security.W004", "security.W012", "security.W016", "security.W021"]
+
+# --- API ------------------------------------------------------------------------------------------------
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": ["accounts.authentication.SessionAuthentication"],
+    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_PARSER_CLASSES": ["healthmon.lib.api.BoundedJSONParser"],
+    "DEFAULT_PAGINATION_CLASS": "healthmon.lib.api.CursorPages",
+    "DEFAULT_FILTER_BACKENDS": ["django_filters.rest_framework.DjangoFilterBackend"],
+    "DEFAULT_SCHEMA_CLASS": "accounts.schema.ApiSchema",
+    "EXCEPTION_HANDLER": "healthmon.lib.api.problem",
+    "UNAUTHENTICATED_USER": None,
+}
+SIMPLE_JWT = {
+    # A key of its own: a leaked token key must not also sign sessions and password resets.
+    "SIGNING_KEY": hashlib.sha256(b"healthmon jwt" + SECRET_KEY.encode()).hexdigest(),
+    "ISSUER": "healthmon",
+    "AUDIENCE": "healthmon-api",
+    "ACCESS_TOKEN_LIFETIME": timedelta(minutes=5),
+    "REFRESH_TOKEN_LIFETIME": timedelta(days=1),
+    "CHECK_REVOKE_TOKEN": True,  # changing the password ends every token
+}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "healthmon",
+    "VERSION": "1",
+    "DESCRIPTION": "Watches API endpoints, opens and resolves incidents, and tells the right people.",
+    "OAS_VERSION": "3.1.0",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SERVE_PERMISSIONS": ["rest_framework.permissions.AllowAny"],
+    "SERVE_AUTHENTICATION": [],
+    "POSTPROCESSING_HOOKS": [
+        "drf_spectacular.hooks.postprocess_schema_enums",
+        "accounts.schema.add_components",
+    ],
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "COMPONENT_SPLIT_REQUEST": True,
+    "SCHEMA_PATH_PREFIX": r"/api/v1",
+    "ENUM_NAME_OVERRIDES": {
+        "MonitorStatusEnum": "monitors.models.Status",
+        "IncidentStatusEnum": "incidents.models.Incident.Status",
+        "DeliveryStatusEnum": "notifications.models.Delivery.Status",
+        "MessageKindEnum": "notifications.messages.KINDS",
+        "ReasonEnum": "monitors.probing.outcome.REASONS",
+    },
+}
+# A request is read whole before it is judged, so that a body that is too long is a field error, not a reset.
+DATA_UPLOAD_MAX_MEMORY_SIZE = 16 * 1024 * 1024
+
+# --- pages ----------------------------------------------------------------------------------------------
+STATIC_URL = "/static/"
+STATIC_ROOT = BASE_DIR / "staticfiles"
+WHITENOISE_USE_FINDERS = (
+    True  # static files are served straight from the packages: no collectstatic to forget
+)
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
+}
+LANGUAGE_CODE = "en"
+TIME_ZONE = "UTC"
+USE_TZ = True
+UNFOLD = {
+    "SITE_TITLE": "healthmon",
+    "SITE_HEADER": "healthmon",
+    "SITE_SYMBOL": "vital_signs",
+    "SHOW_HISTORY": True,
+    "SHOW_VIEW_ON_SITE": False,
+}
+
+# --- going out --------------------------------------------------------------------------------------------
+EMAIL_BACKEND = _email.get("EMAIL_BACKEND", "django.core.mail.backends.dummy.EmailBackend")
+EMAIL_HOST = _email.get("EMAIL_HOST", "")
+EMAIL_PORT = _email.get("EMAIL_PORT") or 25
+EMAIL_HOST_USER = _email.get("EMAIL_HOST_USER") or ""
+EMAIL_HOST_PASSWORD = _email.get("EMAIL_HOST_PASSWORD") or ""
+EMAIL_USE_TLS = _email.get("EMAIL_USE_TLS", False)
+EMAIL_USE_SSL = _email.get("EMAIL_USE_SSL", False)
+EMAIL_TIMEOUT = 15
+# smtp://user:password@host:587/?from=alerts@example.com
+DEFAULT_FROM_EMAIL = _email.get("OPTIONS", {}).get("from") or "healthmon@localhost"
+EMAIL_CONFIGURED = bool(ENV.email_url)
+
+HEALTHMON_BASE_URL = ENV.base_url
+HEALTHMON_ADMIN_EMAIL = ENV.admin_email
+HEALTHMON_ADMIN_PASSWORD = ENV.admin_password
+HEALTHMON_ALLOWED_NETS = ENV.allowed_nets
+HEALTHMON_FIELD_KEYS = ENV.field_keys
+HEALTHMON_PROBE_KEYS = ENV.probe_keys
+HEALTHMON_RAW_RETENTION_DAYS = ENV.raw_retention_days
+
+# --- seeing ------------------------------------------------------------------------------------------------
+LOGGING = logs.configuration("django", pretty=sys.stderr.isatty())
+
+if ENV.sentry_dsn:
+    import sentry_sdk
+
+    # Celery, Django and logging are found by themselves; bodies and headers stay at home.
+    sentry_sdk.init(ENV.sentry_dsn, send_default_pii=False, max_request_body_size="never")
