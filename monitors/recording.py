@@ -1,0 +1,290 @@
+"""What came back is written down, and decided upon, in one transaction:
+
+1. the results, each slot once;
+2. the state of the regions that new results speak of;
+3. the status of the monitors whose regions moved, with the period that ends and the one that begins;
+4. incidents and the deliveries that tell of them (`incidents.services.apply`).
+
+A crash anywhere before the commit leaves nothing behind, and the slots are dispatched again; one after it leaves
+all of it. The number of statements does not grow with the batch.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db import connection, transaction
+
+from healthmon.lib.clock import from_epoch
+from incidents import services as incidents
+from incidents.changes import StatusChange
+from monitors import periods
+from monitors.models import Prober, Region
+from monitors.probing.outcome import Outcome
+from monitors.state import Policy, State, Status, advance, overall
+
+Key = tuple[int, int]  # monitor id, region id
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """A region's state as locked, with what its monitor decides by."""
+
+    state: State
+    policy: Policy
+
+
+def record(outcomes: Iterable[Outcome], now: datetime) -> int:
+    """This will store outcomes and act on them; returns how many were new.
+
+    Outcomes of slots that are recorded already, of monitors deleted meanwhile, of unknown regions, and of slots over
+    a day old or in the future are dropped.
+    """
+    regions = dict(Region.objects.values_list("slug", "id"))
+    # Beyond these there are no partitions, and one such result must not cost a batch.
+    oldest = (now - timedelta(days=1)).timestamp()
+    newest = (now + timedelta(hours=1)).timestamp()
+    slots = {
+        (outcome.monitor_id, regions[outcome.region], outcome.scheduled_at): outcome
+        for outcome in outcomes
+        if outcome.region in regions and oldest < outcome.scheduled_at < newest
+    }
+    if not slots:
+        return 0
+    # Sorted, here and below: two workers that meet on the same rows take them in the same order.
+    ordered = [slots[key] for key in sorted(slots)]
+    with transaction.atomic():
+        new = _insert(ordered, regions)
+        if new:
+            _advance([slots[key] for key in new], regions, now)
+    return len(new)
+
+
+def heard_from(name: str, region: str, now: datetime) -> None:
+    """This will note that a prober's word has come all the way to the database."""
+    Prober.objects.update_or_create(name=name[:200], defaults={"region": region[:40], "seen_at": now})
+
+
+# `SELECT … FROM monitors` drops what was deleted; a result of a monitor that is gone would never be read.
+_INSERT = """
+    INSERT INTO monitors_result (monitor_id, region_id, scheduled_at, started_at, reason, status_code, total_ms,
+                                 dns_ms, connect_ms, tls_ms, first_byte_ms, urgent, reused, detail)
+    SELECT o.* FROM unnest(%s::int[], %s::smallint[], %s::timestamptz[], %s::timestamptz[], %s::monitors_reason[],
+                           %s::smallint[], %s::real[], %s::real[], %s::real[], %s::real[], %s::real[], %s::bool[],
+                           %s::bool[], %s::text[])
+             AS o (monitor_id, region_id, scheduled_at, started_at, reason, status_code, total_ms,
+                   dns_ms, connect_ms, tls_ms, first_byte_ms, urgent, reused, detail)
+     WHERE EXISTS (SELECT FROM monitors_monitor m WHERE m.id = o.monitor_id)
+    ON CONFLICT DO NOTHING
+    RETURNING monitor_id, region_id, extract(epoch FROM scheduled_at)::bigint
+"""
+
+
+def _insert(outcomes: Sequence[Outcome], regions: dict[str, int]) -> list[tuple[int, int, int]]:
+    rows = [
+        (
+            outcome.monitor_id,
+            regions[outcome.region],
+            from_epoch(outcome.scheduled_at),
+            from_epoch(outcome.started_at),
+            str(outcome.reason),
+            outcome.status_code,
+            outcome.total_ms,
+            outcome.dns_ms,
+            outcome.connect_ms,
+            outcome.tls_ms,
+            outcome.first_byte_ms,
+            outcome.urgent,
+            outcome.reused,
+            outcome.detail.replace("\0", "�"),
+        )
+        for outcome in outcomes
+    ]
+    with connection.cursor() as cursor:
+        cursor.execute(_INSERT, [list(column) for column in zip(*rows, strict=True)])
+        return cursor.fetchall()
+
+
+_LOCK = """
+    SELECT s.monitor_id, s.region_id, s.status, s.failures, s.successes, s.slows,
+           extract(epoch FROM s.seen_until)::bigint, ceil(extract(epoch FROM s.recheck_at))::bigint,
+           m.failures_to_open, m.successes_to_close, m.recheck_seconds, m.interval_seconds
+      FROM monitors_regionstate s JOIN monitors_monitor m ON m.id = s.monitor_id
+     WHERE (s.monitor_id, s.region_id) IN (SELECT * FROM unnest(%s::int[], %s::smallint[]))
+     ORDER BY s.monitor_id, s.region_id
+       FOR UPDATE OF s
+"""
+
+_UPDATE = """
+    UPDATE monitors_regionstate s
+       SET status = n.status, failures = n.failures, successes = n.successes, slows = n.slows,
+           seen_until = to_timestamp(n.seen_until), recheck_at = to_timestamp(n.recheck_at),
+           last_reason = n.last_reason, last_total_ms = n.last_total_ms,
+           certificate_expires_at = coalesce(to_timestamp(n.certificate_expires_at), s.certificate_expires_at)
+      FROM unnest(%s::int[], %s::smallint[], %s::text[], %s::smallint[], %s::smallint[], %s::smallint[],
+                  %s::bigint[], %s::bigint[], %s::text[], %s::real[], %s::bigint[])
+           AS n (monitor_id, region_id, status, failures, successes, slows, seen_until, recheck_at,
+                 last_reason, last_total_ms, certificate_expires_at)
+     WHERE s.monitor_id = n.monitor_id AND s.region_id = n.region_id
+"""
+
+
+def _advance(new: Sequence[Outcome], regions: dict[str, int], now: datetime) -> None:
+    by_key: dict[Key, list[Outcome]] = defaultdict(list)
+    for outcome in new:
+        by_key[outcome.monitor_id, regions[outcome.region]].append(outcome)
+
+    moved: dict[int, Outcome] = {}  # monitors with a region whose status changed, and the outcome that did it
+    updates = []
+    for key, row in _lock(list(by_key)).items():
+        state = row.state
+        latest, certificate_expires_at = None, None
+        for outcome in sorted(by_key[key], key=lambda outcome: outcome.scheduled_at):
+            after = advance(state, outcome, row.policy)
+            if after is state:
+                continue  # late, or paused: stored, and that is all
+            if after.status is not state.status:
+                moved[key[0]] = outcome
+            state, latest = after, outcome
+            certificate_expires_at = outcome.certificate_expires_at or certificate_expires_at
+        if latest is None:
+            continue
+        updates.append(
+            (
+                *key, str(state.status), state.failures, state.successes, state.slows, state.seen_until,
+                state.recheck_at, str(latest.reason), latest.total_ms, certificate_expires_at,
+            )  # fmt: skip
+        )
+    if updates:
+        with connection.cursor() as cursor:
+            cursor.execute(_UPDATE, [list(column) for column in zip(*updates, strict=True)])
+    if moved:
+        incidents.apply(settle(moved, now), now)
+
+
+def _lock(keys: Sequence[Key]) -> dict[Key, _Row]:
+    with connection.cursor() as cursor:
+        cursor.execute(_LOCK, [[key[0] for key in keys], [key[1] for key in keys]])
+        return {
+            (row[0], row[1]): _Row(State(Status(row[2]), *row[3:8]), Policy(*row[8:12]))
+            for row in cursor.fetchall()
+        }
+
+
+# The monitors are locked before their regions are read: of two workers that moved two regions of one monitor, the
+# second sees what the first wrote.
+_MONITORS = """
+    SELECT id, team_id, name, url, runbook_url, tags, status, status_changed_at,
+           failures_to_open, successes_to_close, recheck_seconds, interval_seconds
+      FROM monitors_monitor WHERE id = ANY(%s) ORDER BY id FOR NO KEY UPDATE
+"""
+_REGIONS = """
+    SELECT s.monitor_id, r.slug, s.status, s.failures, s.successes, s.last_reason
+      FROM monitors_regionstate s JOIN monitors_region r ON r.id = s.region_id
+     WHERE s.monitor_id = ANY(%s) ORDER BY s.monitor_id, r.slug
+"""
+_SETTLE = """
+    UPDATE monitors_monitor m SET status = n.status, status_changed_at = n.at
+      FROM unnest(%s::int[], %s::text[], %s::timestamptz[]) AS n (id, status, at) WHERE m.id = n.id
+"""
+
+
+def settle(moved: Mapping[int, Outcome | None], now: datetime) -> list[StatusChange]:
+    """This will derive the status of monitors from their regions, write down those that changed, and return them.
+
+    `moved` names for each monitor the outcome that moved one of its regions; None if a person moved the regions.
+    """
+    ids = sorted(moved)
+    with connection.cursor() as cursor:
+        cursor.execute(_MONITORS, [ids])
+        monitors = cursor.fetchall()
+        cursor.execute(_REGIONS, [ids])
+        regions: dict[int, list[dict[str, Any]]] = defaultdict(list)
+        for monitor_id, *columns in cursor.fetchall():
+            regions[monitor_id].append(
+                dict(zip(("region", "status", "failures", "successes", "last_reason"), columns, strict=True))
+            )
+
+    changes = []
+    for monitor_id, team_id, name, url, runbook_url, tags, before, changed_at, *policy in monitors:
+        after = overall(Status(region["status"]) for region in regions[monitor_id])
+        if after == before:
+            continue
+        outcome = moved[monitor_id]
+        changes.append(
+            StatusChange(
+                team_id=team_id,
+                monitor_id=monitor_id,
+                monitor_name=name,
+                monitor_url=url,
+                runbook_url=runbook_url,
+                tags=tuple(tags),
+                before=before,
+                after=str(after),
+                at=_between(changed_at, _finished_at(outcome) if outcome else now, now),
+                reason=str(outcome.reason) if outcome else "",
+                detail=outcome.detail if outcome else "",
+                evidence={"policy": asdict(Policy(*policy)), "regions": regions[monitor_id]}
+                if after is Status.DOWN
+                else None,
+            )
+        )
+    if changes:
+        columns = [[c.monitor_id for c in changes], [c.after for c in changes], [c.at for c in changes]]
+        with connection.cursor() as cursor:
+            cursor.execute(_SETTLE, columns)
+        periods.turn({change.monitor_id: change.at for change in changes})
+    return _with_evidence(changes, moved, now)
+
+
+def _finished_at(outcome: Outcome) -> datetime:
+    return from_epoch(outcome.started_at + (outcome.total_ms or 0) / 1000)
+
+
+def _between(earliest: datetime, moment: datetime, latest: datetime) -> datetime:
+    """A prober's clock may run ahead or behind; a monitor's history does neither."""
+    return max(earliest, min(moment, latest))
+
+
+_RECENT = """
+    SELECT r.monitor_id, r.scheduled_at, region.slug, r.reason::text, r.status_code, r.total_ms, r.detail
+      FROM unnest(%s::int[]) AS wanted
+     CROSS JOIN LATERAL (
+           SELECT * FROM monitors_result
+            WHERE monitor_id = wanted AND scheduled_at > %s
+            ORDER BY scheduled_at DESC LIMIT 10
+     ) r
+      JOIN monitors_region region ON region.id = r.region_id
+     ORDER BY r.monitor_id, r.scheduled_at DESC
+"""
+
+
+def _with_evidence(
+    changes: list[StatusChange], moved: Mapping[int, Outcome | None], now: datetime
+) -> list[StatusChange]:
+    """This will add to the changes that open an incident what was seen before, and the answer that decided it."""
+    opening = [change.monitor_id for change in changes if change.evidence is not None]
+    if not opening:
+        return changes
+    recent: dict[int, list[dict[str, Any]]] = defaultdict(list)
+    with connection.cursor() as cursor:
+        cursor.execute(_RECENT, [opening, now - timedelta(days=1)])
+        for monitor_id, scheduled_at, region, reason, status_code, total_ms, detail in cursor.fetchall():
+            recent[monitor_id].append(
+                {
+                    "scheduled_at": scheduled_at.isoformat(),
+                    "region": region,
+                    "reason": reason,
+                    "status_code": status_code,
+                    "total_ms": total_ms,
+                    "detail": detail,
+                }
+            )
+    for change in changes:
+        if change.evidence is not None:
+            change.evidence["results"] = recent[change.monitor_id]
+            outcome = moved[change.monitor_id]
+            change.evidence["response"] = outcome.evidence if outcome else None
+    return changes

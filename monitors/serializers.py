@@ -1,0 +1,277 @@
+"""A monitor as the API shows and takes it."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from django.conf import settings
+from drf_spectacular.utils import extend_schema_field
+from rest_framework import serializers
+
+from healthmon.lib.addresses import Guard, url_problem
+from healthmon.lib.api import StrictModelSerializer, StrictSerializer
+from monitors import headers as header_secrets
+from monitors.models import DEFAULT_REGION, INTERVALS, MAX_BODY_CHARS, Monitor, Region, Result
+from monitors.probing.expectations import parse_expected_status
+
+MOST_HEADERS = 50
+MOST_TAGS = 20
+MOST_IN_BULK = 1000
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")
+# What the connection itself needs; set by hand they would make requests that no two servers read alike.
+_NOT_BY_HAND = {"content-length", "transfer-encoding", "connection", "keep-alive", "te", "trailer", "upgrade", "expect"}
+
+
+@extend_schema_field(
+    {
+        "type": "object",
+        "additionalProperties": {
+            "oneOf": [
+                {"type": "string"},
+                {
+                    "type": "object",
+                    "properties": {"value": {"type": "string"}, "secret": {"type": "boolean"}},
+                },
+            ]
+        },
+        "example": {"Accept": "application/json", "X-Tenant": {"value": "t0p", "secret": True}},
+    }
+)
+class HeadersField(serializers.Field):
+    """`{"Accept": "…"}`, or `{"X-Key": {"value": "…", "secret": true}}`, of which only the name is shown again.
+
+    Names that speak for themselves (Authorization, Cookie, anything with `token` …) are secret without saying so.
+    Sent back as it was shown, a secret keeps its value. Internally: {name: (value or None to keep, secret)}.
+    """
+
+    def to_internal_value(self, data: Any) -> dict[str, tuple[str | None, bool]]:
+        if not isinstance(data, Mapping):
+            raise serializers.ValidationError("An object of header names and values is needed.")
+        if len(data) > MOST_HEADERS:
+            raise serializers.ValidationError(f"At most {MOST_HEADERS} headers can be sent.")
+        if len({str(name).lower() for name in data}) < len(data):
+            raise serializers.ValidationError("A header is there twice, in different case.")
+        return {name: self._header(name, given) for name, given in data.items()}
+
+    def _header(self, name: str, given: Any) -> tuple[str | None, bool]:
+        if not _HEADER_NAME.fullmatch(name):
+            raise serializers.ValidationError({name[:100]: "This is not a header name."})
+        if name.lower() in _NOT_BY_HAND:
+            raise serializers.ValidationError({name: "This header belongs to the connection and cannot be set."})
+        value, secret = given, False
+        if isinstance(given, Mapping):
+            if unknown := set(given) - {"value", "secret"}:
+                raise serializers.ValidationError({name: f"There is no {sorted(unknown)[0]!r} here."})
+            value, secret = given.get("value"), given.get("secret", True)
+            if not isinstance(secret, bool):
+                raise serializers.ValidationError({name: "`secret` is true or false."})
+        secret = secret or header_secrets.looks_secret(name)
+        if value is None and secret:
+            return None, True
+        if not isinstance(value, str) or len(value) > 8000:
+            raise serializers.ValidationError({name: "A text of at most 8,000 characters is needed."})
+        if not value.isprintable() or not value.isascii():
+            raise serializers.ValidationError({name: "A header value is one line of printable ASCII."})
+        if secret and value.startswith("***"):
+            return None, True  # the mask we show, sent back
+        return value, secret
+
+    def get_attribute(self, instance: Monitor) -> Monitor:
+        return instance
+
+    def to_representation(self, monitor: Monitor) -> dict[str, Any]:
+        shown: dict[str, Any] = dict(monitor.headers)
+        for name, value in header_secrets.unseal(monitor.sealed_headers).items():
+            shown[name] = {"value": header_secrets.masked(value), "secret": True}
+        return shown
+
+
+class TagsField(serializers.ListField):
+    child = serializers.CharField(max_length=50)
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(max_length=MOST_TAGS, **kwargs)
+
+    def to_internal_value(self, data: Any) -> list[str]:
+        return list(dict.fromkeys(super().to_internal_value(data)))
+
+
+class RegionsField(serializers.ListField):
+    """The slugs of the regions that a monitor is probed from."""
+
+    child = serializers.CharField(max_length=40)
+
+    def get_attribute(self, instance: Monitor) -> list[str]:
+        return sorted(state.region.slug for state in instance.states.all())
+
+    def to_internal_value(self, data: Any) -> list[str]:
+        slugs = list(dict.fromkeys(super().to_internal_value(data)))
+        if not slugs:
+            raise serializers.ValidationError("At least one region is needed.")
+        known = self.context.get("regions") or set(Region.objects.values_list("slug", flat=True))
+        if unknown := [slug for slug in slugs if slug not in known]:
+            raise serializers.ValidationError(
+                f"There is no region {unknown[0]!r}; there are: {', '.join(sorted(known))}."
+            )
+        return slugs
+
+
+class MonitorSerializer(StrictModelSerializer):
+    headers = HeadersField(required=False)
+    tags = TagsField(required=False)
+    regions = RegionsField(required=False)
+    interval_seconds = serializers.ChoiceField(choices=INTERVALS, required=False)
+    body = serializers.CharField(
+        max_length=MAX_BODY_CHARS, required=False, allow_blank=True, trim_whitespace=False
+    )
+    last_checked_at = serializers.SerializerMethodField()
+    last_reason = serializers.SerializerMethodField()
+    last_total_ms = serializers.SerializerMethodField()
+    certificate_expires_at = serializers.SerializerMethodField()
+
+    class Meta:
+        model = Monitor
+        fields = [
+            "id", "name", "kind", "url", "method", "headers", "body", "interval_seconds", "timeout_seconds",
+            "expected_status", "follow_redirects", "verify_tls", "degraded_after_ms", "failures_to_open",
+            "successes_to_close", "recheck_seconds", "connection", "regions", "tags", "description", "runbook_url",
+            "enabled", "status", "status_changed_at", "last_checked_at", "last_reason", "last_total_ms",
+            "certificate_expires_at", "created_at", "updated_at",
+        ]  # fmt: skip
+        read_only_fields = ["status", "status_changed_at", "created_at", "updated_at"]
+        extra_kwargs = {"degraded_after_ms": {"min_value": 1, "max_value": 60_000}}
+
+    def get_last_checked_at(self, monitor: Monitor) -> str | None:
+        seen = [state.seen_until for state in monitor.states.all() if state.seen_until]
+        return serializers.DateTimeField().to_representation(max(seen)) if seen else None
+
+    def get_last_reason(self, monitor: Monitor) -> str | None:
+        state = _newest(monitor)
+        return state.last_reason if state else None
+
+    def get_last_total_ms(self, monitor: Monitor) -> float | None:
+        state = _newest(monitor)
+        return state.last_total_ms if state else None
+
+    def get_certificate_expires_at(self, monitor: Monitor) -> str | None:
+        dates = [state.certificate_expires_at for state in monitor.states.all() if state.certificate_expires_at]
+        return serializers.DateTimeField().to_representation(min(dates)) if dates else None
+
+    def validate_name(self, name: str) -> str:
+        if not name.isprintable():
+            raise serializers.ValidationError("A name is one line.")
+        return name
+
+    def validate_url(self, url: str) -> str:
+        if problem := url_problem(url):
+            raise serializers.ValidationError(f"This URL {problem}.")
+        if refusal := Guard(settings.HEALTHMON_ALLOWED_NETS).url_refusal(url):
+            raise serializers.ValidationError(
+                f"This URL may not be probed: {refusal}. HEALTHMON_ALLOWED_NETS opens ranges."
+            )
+        return url
+
+    def validate_runbook_url(self, url: str) -> str:
+        if url and (problem := url_problem(url)):
+            raise serializers.ValidationError(f"This URL {problem}.")
+        return url
+
+    def validate_expected_status(self, expected: str) -> str:
+        try:
+            parse_expected_status(expected)
+        except ValueError as problem:
+            raise serializers.ValidationError(f"{problem}. Such as 200-299,301 is needed.") from None
+        return expected
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        timeout = self._value(attrs, "timeout_seconds")
+        interval = self._value(attrs, "interval_seconds")
+        if timeout > interval:
+            if "timeout_seconds" not in attrs and self.instance is None:
+                attrs["timeout_seconds"] = interval  # the default of 10 s for those probed every 5 s
+            else:
+                raise serializers.ValidationError(
+                    {"timeout_seconds": f"The timeout ({timeout:g} s) is longer than the interval ({interval} s)."}
+                )
+        if "headers" in attrs:
+            attrs |= self._split(attrs.pop("headers"))
+        return attrs
+
+    def _value(self, attrs: Mapping[str, Any], name: str) -> Any:
+        if name in attrs:
+            return attrs[name]
+        return getattr(self.instance, name) if self.instance else Monitor._meta.get_field(name).default
+
+    def _split(self, given: Mapping[str, tuple[str | None, bool]]) -> dict[str, Any]:
+        kept = header_secrets.unseal(self.instance.sealed_headers) if self.instance else {}
+        secret = {}
+        for name, (value, is_secret) in given.items():
+            if not is_secret:
+                continue
+            if value is None and name not in kept:
+                raise serializers.ValidationError({"headers": {name: "This secret header has no value yet."}})
+            secret[name] = kept[name] if value is None else value
+        return {
+            "headers": {name: value for name, (value, is_secret) in given.items() if not is_secret},
+            # Sealing makes another token each time; the same secrets keep the one they have.
+            "sealed_headers": self.instance.sealed_headers
+            if self.instance and secret == kept
+            else header_secrets.seal(secret),
+        }
+
+
+def _newest(monitor: Monitor):
+    states = [state for state in monitor.states.all() if state.seen_until]
+    return max(states, key=lambda state: state.seen_until) if states else None
+
+
+class ResultSerializer(serializers.ModelSerializer):
+    region = serializers.CharField(source="region.slug")
+
+    class Meta:
+        model = Result
+        fields = [
+            "scheduled_at", "started_at", "region", "reason", "status_code", "total_ms", "dns_ms", "connect_ms",
+            "tls_ms", "first_byte_ms", "urgent", "reused", "detail",
+        ]  # fmt: skip
+
+
+class UptimeSerializer(serializers.Serializer):
+    uptime = serializers.FloatField(allow_null=True)
+    coverage = serializers.FloatField(allow_null=True)
+    downtime_seconds = serializers.IntegerField()
+    incidents = serializers.IntegerField()
+
+
+class RegionSerializer(serializers.ModelSerializer):
+    class Meta:
+        model = Region
+        fields = ["id", "slug", "name", "enabled"]
+
+
+class BulkSerializer(StrictSerializer):
+    """Rows are judged one by one by the view, so that each error names its row."""
+
+    create = serializers.ListField(child=serializers.DictField(), required=False, default=list)
+    update = serializers.ListField(child=serializers.DictField(), required=False, default=list)
+    delete = serializers.ListField(child=serializers.IntegerField(min_value=1), required=False, default=list)
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        if sum(map(len, attrs.values())) > MOST_IN_BULK:
+            raise serializers.ValidationError(f"At most {MOST_IN_BULK} monitors at once, over all three lists.")
+        return attrs
+
+
+class BulkDoneSerializer(serializers.Serializer):
+    """What `bulk/` answers: the monitors made and changed, and the ids of those deleted, in the order asked."""
+
+    created = MonitorSerializer(many=True)
+    updated = MonitorSerializer(many=True)
+    deleted = serializers.ListField(child=serializers.IntegerField())
+
+
+def columns_and_regions(validated: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """This will part what goes into a monitor's row from where it is probed."""
+    columns = dict(validated)
+    regions = columns.pop("regions", [DEFAULT_REGION])
+    return columns, regions

@@ -1,0 +1,98 @@
+"""What machines do: tick, sweep, record, keep partitions. Thin: each reads the clock once and calls the engine."""
+
+from collections.abc import Iterable
+
+import structlog
+from celery import current_app, shared_task
+from celery.signals import worker_ready
+from django.conf import settings
+
+from healthmon.lib import queues
+from healthmon.lib.clock import now as read_clock
+from monitors import partitions, recording, scheduling
+from monitors.probing.outcome import Outcome, Target
+
+log = structlog.get_logger(__name__)
+
+# Messages waiting for the probers of a region beyond which its slots are shed: some 20,000 checks behind.
+BACKLOG_LIMIT = 200
+
+
+@shared_task(name="monitors.tasks.tick")
+def tick(**_future) -> None:
+    """Hand out the slots that fell due since the last tick, and the rechecks whose time has come.
+
+    The clock moves on in the transaction that hands them out, after the publishing: killed in between, the window
+    is handed out again, and the identity of a slot makes that harmless.
+    """
+    with scheduling.window() as window:
+        if window is None:
+            return  # another tick has the clock
+        rechecks = scheduling.rechecks(window.until)
+        publish(rechecks, window.until, urgent=True)
+        if window.since < window.until:
+            asked = {(target.monitor_id, target.region, target.scheduled_at) for target in rechecks}
+            full = {region for region in scheduling.regions() if _behind(region)}
+            targets = [
+                target
+                for target in scheduling.due(window.since, window.until)
+                # A recheck in the very second of a slot is that slot: it is not probed twice.
+                if (target.monitor_id, target.region, target.scheduled_at) not in asked
+            ]
+            wanted = [target for target in targets if target.region not in full]
+            publish(wanted, window.until)
+            if shed := len(targets) - len(wanted):
+                window.shed(shed)
+                log.warning("checks_shed", count=shed, regions=sorted(full), limit=BACKLOG_LIMIT)
+
+
+@shared_task(name="monitors.tasks.sweep")
+def sweep(**_future) -> None:
+    """Hand out again the slots that were handed out and never came back: a killed prober, a flushed broker."""
+    with scheduling.window() as window:
+        if window is None:
+            return
+        # Behind is not lost: what waits in the queue will be probed, or be `missed`, when its turn comes.
+        full = {region for region in scheduling.regions() if queues.length(current_app, f"probe.{region}")}
+        targets = [target for target in scheduling.lost(window.since) if target.region not in full]
+        publish(targets, window.until)
+        window.keep()
+    if targets:
+        log.warning("slots_dispatched_again", count=len(targets))
+
+
+def _behind(region: str) -> bool:
+    return queues.length(current_app, f"probe.{region}") > BACKLOG_LIMIT
+
+
+def publish(targets: Iterable[Target], until: int, *, urgent: bool = False) -> None:
+    """This will put Targets on their regions' queues, a hundred to a message."""
+    for batch in scheduling.batches(targets):
+        current_app.send_task(
+            "monitors.probe",
+            kwargs={"targets": [target.to_wire() for target in batch]},
+            queue=f"{'urgent' if urgent else 'probe'}.{batch[0].region}",
+            # The prober reports what is late as missed; this only empties a queue that no prober reads.
+            expires=max(target.expires_at for target in batch) - until + 60,
+        )
+
+
+@shared_task(name="monitors.tasks.record")
+def record(*, outcomes: list[dict], prober: dict | None = None, **_future) -> None:
+    now = read_clock()
+    if prober:
+        recording.heard_from(prober["name"], prober["region"], now)
+    recording.record([Outcome.from_wire(wire) for wire in outcomes], now)
+
+
+@shared_task(name="monitors.tasks.keep_partitions")
+def keep_partitions(**_future) -> None:
+    made, dropped = partitions.keep(read_clock().date(), settings.HEALTHMON_RAW_RETENTION_DAYS)
+    if made or dropped:
+        log.info("partitions", made=made, dropped=dropped)
+
+
+@worker_ready.connect
+def look_after_partitions(**_: object) -> None:
+    """A worker that was away for longer than partitions are made ahead must not wait for beat's hour."""
+    keep_partitions.delay()

@@ -1,0 +1,127 @@
+"""Recording: what comes back is written down once, and decided upon in the same transaction."""
+
+from datetime import timedelta
+
+import pytest
+
+from accounts.models import Team
+from incidents.models import Incident
+from monitors import recording
+from monitors.models import Region, RegionState, Result, StatusPeriod
+from notifications.models import Delivery
+from tests.support.watching import NOON, after, monitor, outcome, subscribed, webhook
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def team() -> Team:
+    return Team.objects.create(name="Shop", slug="shop")
+
+
+def record(*outcomes, now=None):
+    latest = max(o.scheduled_at for o in outcomes)
+    return recording.record(outcomes, now or NOON.fromtimestamp(latest + 2, NOON.tzinfo))
+
+
+def test_a_first_success_makes_a_new_monitor_up(team):
+    shop = monitor(team)
+    assert record(outcome(shop)) == 1
+    shop.refresh_from_db()
+    assert shop.status == "up"
+    assert [p.status for p in StatusPeriod.objects.filter(monitor=shop).order_by("started_at", "id")] == ["new", "up"]
+    state = RegionState.objects.get(monitor=shop)
+    assert (state.status, state.successes, state.last_reason, state.recheck_at) == ("up", 1, "ok", None)
+
+
+def test_an_outage_opens_one_incident_with_its_evidence_and_a_delivery_per_channel(team):
+    shop = monitor(team)
+    subscribed(webhook(team), scope="all")
+    record(outcome(shop))
+    record(outcome(shop, "status", at=after(30), status_code=500, detail="It answered 500."))
+    assert not Incident.objects.exists(), "one failure is a suspicion"
+    state = RegionState.objects.get(monitor=shop)
+    assert state.recheck_at == after(36), "… to be looked into in five seconds"
+    record(outcome(shop, "status", at=after(36), status_code=500, detail="It answered 500.", urgent=True,
+                   evidence={"status_code": 500, "body": "oops"}))  # fmt: skip
+
+    incident = Incident.objects.get()
+    assert (incident.status, incident.reason, incident.detail) == ("open", "status", "It answered 500.")
+    assert incident.evidence["policy"]["failures_to_open"] == 2
+    assert [result["reason"] for result in incident.evidence["results"]] == ["status", "status", "ok"]
+    assert incident.evidence["response"] == {"status_code": 500, "body": "oops"}
+    assert incident.evidence["regions"][0]["failures"] == 2
+    delivery = Delivery.objects.get()
+    assert (delivery.message.kind, delivery.status) == ("opened", "pending")
+
+    record(outcome(shop, at=after(60)))
+    incident.refresh_from_db()
+    assert (incident.status, incident.resolution) == ("resolved", "recovered")
+    assert sorted(Delivery.objects.values_list("message__kind", flat=True)) == ["opened", "resolved"]
+
+
+def test_a_replayed_message_changes_nothing(team):
+    shop = monitor(team)
+    batch = [outcome(shop, "timeout", at=after(30 * n)) for n in range(3)]
+    assert record(*batch) == 3
+    before = RegionState.objects.values().get(monitor=shop)
+    assert record(*batch) == 0
+    assert RegionState.objects.values().get(monitor=shop) == before
+    assert Incident.objects.count() == 1
+    assert Result.objects.filter(monitor=shop).count() == 3
+
+
+def test_a_late_result_is_kept_and_flips_nothing(team):
+    shop = monitor(team, failures_to_open=1)
+    record(outcome(shop, at=after(60)))
+    record(outcome(shop, "timeout", at=after(30)))
+    shop.refresh_from_db()
+    assert shop.status == "up"
+    assert not Incident.objects.exists()
+    assert Result.objects.filter(monitor=shop).count() == 2
+
+
+def test_a_paused_monitor_keeps_results_and_stays_paused(team):
+    from monitors import services
+
+    shop = monitor(team, failures_to_open=1)
+    services.pause([shop], None, after(1))
+    record(outcome(shop, "timeout", at=after(30)))
+    shop.refresh_from_db()
+    assert shop.status == "paused"
+    assert not Incident.objects.exists()
+
+
+def test_results_of_a_deleted_monitor_or_an_unknown_region_are_dropped(team):
+    shop, gone = monitor(team), monitor(team)
+    recorded = outcome(gone)
+    gone.delete()
+    assert record(recorded, outcome(shop, region="atlantis"), outcome(shop)) == 1
+
+
+def test_a_slot_older_than_a_day_or_from_the_future_does_not_cost_the_batch(team):
+    shop = monitor(team)
+    strange = [outcome(shop, at=NOON - timedelta(days=400)), outcome(shop, at=NOON + timedelta(days=400))]
+    assert recording.record([*strange, outcome(shop)], NOON) == 1
+
+
+def test_two_of_three_regions_decide(team):
+    for slug in ("eu", "us", "ap"):
+        Region.objects.create(slug=slug, name=slug)
+    shop = monitor(team, regions=["eu", "us", "ap"], failures_to_open=1)
+    record(*(outcome(shop, region=slug) for slug in ("eu", "us", "ap")))
+    record(outcome(shop, "timeout", at=after(30), region="eu"))
+    shop.refresh_from_db()
+    assert shop.status == "degraded"
+    record(outcome(shop, "timeout", at=after(30), region="us"))
+    shop.refresh_from_db()
+    assert shop.status == "down"
+    assert Incident.objects.get().evidence["regions"][2]["region"] == "us"
+
+
+@pytest.mark.parametrize("size", [1, 50])
+def test_the_number_of_statements_does_not_grow_with_the_batch(team, size, django_assert_num_queries):
+    subscribed(webhook(team), scope="all")
+    shops = [monitor(team, failures_to_open=1) for _ in range(size)]
+    with django_assert_num_queries(19):
+        record(*(outcome(shop, "timeout") for shop in shops))
