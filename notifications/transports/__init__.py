@@ -1,0 +1,12 @@
+"""The code that talks to each kind of place: a file and a line here, nowhere else."""
+
+from notifications.transports.base import ConfigInvalid, DeliveryFailed, Envelope, Transport
+from notifications.transports.email import Email
+from notifications.transports.webhook import Webhook
+
+TRANSPORTS: dict[str, Transport] = {
+    "webhook": Webhook(),
+    "email": Email(),
+}
+
+__all__ = ["TRANSPORTS", "ConfigInvalid", "DeliveryFailed", "Envelope", "Transport"]

@@ -1,0 +1,93 @@
+"""Channels, subscriptions and deliveries over HTTP."""
+
+from django.db.models import QuerySet
+from drf_spectacular.utils import extend_schema
+from rest_framework import status
+from rest_framework.decorators import action
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.viewsets import ModelViewSet, ReadOnlyModelViewSet
+
+from accounts.models import Role
+from accounts.scoping import TeamScoped
+from healthmon.lib.api import Conflict
+from healthmon.lib.clock import now as read_clock
+from notifications import services
+from notifications.filters import DeliveryFilter
+from notifications.models import Channel, Delivery, Subscription
+from notifications.serializers import (
+    ChannelCreatedSerializer,
+    ChannelSerializer,
+    DeliverySerializer,
+    ReplayedSerializer,
+    SubscriptionSerializer,
+)
+
+
+class ChannelViewSet(TeamScoped, ModelViewSet):
+    queryset = Channel.objects.all()
+    serializer_class = ChannelSerializer
+    http_method_names = ["get", "post", "put", "patch", "delete", "head", "options"]
+    filter_backends = []
+
+    @extend_schema(responses={201: ChannelCreatedSerializer})
+    def create(self, request: Request) -> Response:
+        """Make a channel. A webhook without a secret gets one, shown in this answer and never again."""
+        asked = self.get_serializer(data=request.data)
+        asked.is_valid(raise_exception=True)
+        given = asked.validated_data
+        channel, secrets = services.create_channel(
+            self.team, given["name"], given["kind"], given["config"], given.get("enabled", True), read_clock()
+        )
+        answer = self.get_serializer(channel).data | {"config": channel.config | secrets}
+        return Response(answer, status=status.HTTP_201_CREATED)
+
+    def perform_update(self, serializer: ChannelSerializer) -> None:
+        serializer.instance = services.update_channel(serializer.instance, serializer.validated_data, read_clock())
+
+    @extend_schema(request=None, responses={202: DeliverySerializer})
+    @action(detail=True, methods=["post"])
+    def test(self, request: Request, pk: str) -> Response:
+        """Send a test by the way that alerts take; the answer is the delivery to watch."""
+        delivery = services.test(self.get_object(), read_clock())
+        return Response(DeliverySerializer(delivery).data, status=status.HTTP_202_ACCEPTED)
+
+
+class SubscriptionViewSet(TeamScoped, ModelViewSet):
+    queryset = Subscription.objects.all()
+    serializer_class = SubscriptionSerializer
+    team_path = "channel__team"
+    http_method_names = ["get", "post", "put", "patch", "delete", "head", "options"]
+    filter_backends = []
+
+    def get_serializer_context(self) -> dict:
+        context = super().get_serializer_context()
+        if not getattr(self, "swagger_fake_view", False):
+            context["team"] = self.team
+        return context
+
+
+class DeliveryViewSet(TeamScoped, ReadOnlyModelViewSet):
+    queryset = Delivery.objects.select_related("message", "channel")
+    serializer_class = DeliverySerializer
+    filterset_class = DeliveryFilter
+    team_path = "channel__team"
+    minimum_role = {"replay": Role.RESPONDER, "replay_all": Role.RESPONDER}
+
+    @extend_schema(request=None, responses=DeliverySerializer)
+    @action(detail=True, methods=["post"])
+    def replay(self, request: Request, pk: str) -> Response:
+        """Try a dead delivery again, with the same key. 409 if it is not dead."""
+        if not services.replay(self._one(), read_clock()):
+            raise Conflict("Only a dead delivery can be replayed.")
+        return Response(self.get_serializer(self.get_object()).data)
+
+    def _one(self) -> QuerySet[Delivery]:
+        return Delivery.objects.filter(pk=self.get_object().pk)
+
+    @extend_schema(request=None, responses=ReplayedSerializer)
+    @action(detail=False, methods=["post"], url_path="replay")
+    def replay_all(self, request: Request) -> Response:
+        """Try again all dead deliveries that the filters leave."""
+        ids = self.filter_queryset(self.get_queryset()).values("pk")
+        return Response({"replayed": services.replay(Delivery.objects.filter(pk__in=ids), read_clock())})
