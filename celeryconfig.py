@@ -19,9 +19,13 @@ enable_utc = True
 timezone = "UTC"
 
 # --- a message in hand -------------------------------------------------------------------------------
-task_acks_late = True  # acknowledged when done: a worker that vanished hands its tasks on after visibility_timeout
+task_acks_late = (
+    True  # acknowledged when done: a worker that vanished hands its tasks on after visibility_timeout
+)
 task_reject_on_worker_lost = False  # a task that killed its child is not put straight back to kill the next
-task_retry_on_worker_lost = False  # 5.7's bounded retry is an ETA message; ours is the row: slot, lease, recheck
+task_retry_on_worker_lost = (
+    False  # 5.7's bounded retry is an ETA message; ours is the row: slot, lease, recheck
+)
 task_acks_on_failure = True  # a task that raised is not redelivered either, for the same reason
 worker_prefetch_multiplier = 1  # what waits in a worker's memory is what its death takes along
 worker_soft_shutdown_timeout = 10.0  # SIGTERM: finish what is in hand for this long before handing back
@@ -64,7 +68,11 @@ beat_schedule = {
     "tick": {"task": "monitors.tasks.tick", "schedule": 1.0, "options": {"expires": 2}},
     "sweep": {"task": "monitors.tasks.sweep", "schedule": 30.0, "options": {"expires": 30}},
     "relay": {"task": "notifications.tasks.relay", "schedule": 2.0, "options": {"expires": 4}},
-    "partitions": {"task": "monitors.tasks.keep_partitions", "schedule": 3600.0, "options": {"expires": 3600}},
+    "partitions": {
+        "task": "monitors.tasks.keep_partitions",
+        "schedule": 3600.0,
+        "options": {"expires": 3600},
+    },
 }
 beat_max_loop_interval = 1
 

@@ -8,6 +8,10 @@ from django.utils import timezone
 
 
 class UserManager(BaseUserManager["User"]):
+    def get_by_natural_key(self, username: str | None) -> "User":
+        """People sign in with their address as they happen to write it."""
+        return self.get(email=(username or "").lower())
+
     def create_user(self, email: str, password: str | None = None, **fields) -> "User":
         user = self.model(email=email.strip().lower(), **fields)
         user.set_password(password)

@@ -64,7 +64,11 @@ def _probers() -> str:
     heard = set(
         Prober.objects.filter(seen_at__gt=read_clock() - PROBER_STALE_AFTER).values_list("region", flat=True)
     )
-    silent = [slug for slug in Region.objects.filter(enabled=True).values_list("slug", flat=True) if slug not in heard]
+    silent = [
+        slug
+        for slug in Region.objects.filter(enabled=True).values_list("slug", flat=True)
+        if slug not in heard
+    ]
     if not silent:
         return "ok"
     return f"no prober answers in: {', '.join(silent)} (or nobody takes its results off the queue `results`)"

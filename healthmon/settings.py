@@ -162,6 +162,7 @@ SPECTACULAR_SETTINGS = {
         "drf_spectacular.hooks.postprocess_schema_enums",
         "accounts.schema.add_components",
     ],
+    "GET_LIB_DOC_EXCLUDES": "accounts.schema.undescribed",
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "COMPONENT_SPLIT_REQUEST": True,
@@ -172,6 +173,9 @@ SPECTACULAR_SETTINGS = {
         "DeliveryStatusEnum": "notifications.models.Delivery.Status",
         "MessageKindEnum": "notifications.messages.KINDS",
         "ReasonEnum": "monitors.probing.outcome.REASONS",
+        "ChannelKindEnum": "notifications.transports.CHANNEL_KINDS",
+        "MonitorKindEnum": "monitors.models.KINDS",
+        "EventKindEnum": "incidents.models.IncidentEvent.Kind",
     },
 }
 # A request is read whole before it is judged, so that a body that is too long is a field error, not a reset.
@@ -179,10 +183,7 @@ DATA_UPLOAD_MAX_MEMORY_SIZE = 16 * 1024 * 1024
 
 # --- pages ----------------------------------------------------------------------------------------------
 STATIC_URL = "/static/"
-STATIC_ROOT = BASE_DIR / "staticfiles"
-WHITENOISE_USE_FINDERS = (
-    True  # static files are served straight from the packages: no collectstatic to forget
-)
+WHITENOISE_USE_FINDERS = True  # straight from the packages: no collectstatic to forget
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
     "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},

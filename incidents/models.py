@@ -52,7 +52,8 @@ class Incident(models.Model):
                 name="incident_resolved_has_a_time",
             ),
             models.CheckConstraint(
-                condition=Q(resolved_at__isnull=True) | Q(resolved_at__gte=F("opened_at")), name="incident_forward"
+                condition=Q(resolved_at__isnull=True) | Q(resolved_at__gte=F("opened_at")),
+                name="incident_forward",
             ),
         ]
 

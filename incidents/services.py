@@ -61,7 +61,10 @@ def _open(changes: Sequence[StatusChange]) -> list[Message]:
     opened = [change for change in changes if change.monitor_id in ids]
     IncidentEvent.objects.bulk_create(
         IncidentEvent(
-            incident_id=ids[change.monitor_id], kind=IncidentEvent.Kind.OPENED, at=change.at, text=change.detail
+            incident_id=ids[change.monitor_id],
+            kind=IncidentEvent.Kind.OPENED,
+            at=change.at,
+            text=change.detail,
         )
         for change in opened
     )
@@ -180,7 +183,9 @@ def comment(incident: Incident, by: User, text: str, now: datetime) -> IncidentE
 
 def _locked(incident: Incident) -> Incident:
     locked = (
-        Incident.objects.select_for_update(of=("self",)).select_related("monitor", "acknowledged_by").get(pk=incident.pk)
+        Incident.objects.select_for_update(of=("self",))
+        .select_related("monitor", "acknowledged_by")
+        .get(pk=incident.pk)
     )
     if locked.resolved_at is not None:
         raise IncidentClosed("This incident is resolved already.")

@@ -17,6 +17,7 @@ from monitors.state import Status
 
 # Divisors of a day, so that slots fall on the same seconds every day.
 INTERVALS = (5, 10, 15, 20, 30, 60, 120, 180, 300, 600, 900, 1800, 3600, 21600, 43200, 86400)
+KINDS = tuple(PROBES)
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 CONNECTIONS = ("fresh", "reuse")
 MAX_TIMEOUT_SECONDS = 60
@@ -62,11 +63,15 @@ class Monitor(models.Model):
 
     team = models.ForeignKey("accounts.Team", on_delete=models.CASCADE, related_name="+")
     name = models.CharField(max_length=200)
-    kind = models.CharField(max_length=20, default="http", choices=choices_of(PROBES))
+    kind = models.CharField(max_length=20, default="http", choices=choices_of(KINDS))
     url = models.TextField("URL", help_text="http:// or https://, without user name and password.")
     method = models.CharField(max_length=10, default="GET", choices=choices_of(METHODS))
-    headers = models.JSONField(default=dict, blank=True, help_text="Sent with the request, readable by the team.")
-    sealed_headers = models.TextField(blank=True, editable=False)  # secret ones: HEALTHMON_FIELD_KEYS opens it
+    headers = models.JSONField(
+        default=dict, blank=True, help_text="Sent with the request, readable by the team."
+    )
+    sealed_headers = models.TextField(
+        blank=True, editable=False
+    )  # secret ones: HEALTHMON_FIELD_KEYS opens it
     body = models.TextField(blank=True, max_length=MAX_BODY_CHARS)
     interval_seconds = models.IntegerField(
         default=30, choices=[(seconds, f"{seconds} s") for seconds in INTERVALS]
@@ -74,9 +79,9 @@ class Monitor(models.Model):
     # Fibonacci hashing: ids in sequence land evenly over the interval. The database computes it, so that it
     # cannot disagree with the id or the interval, whoever writes the row.
     offset_seconds = models.GeneratedField(
-        expression=(
-            (F("id") * 2_654_435_761).bitand(4_294_967_295) * F("interval_seconds")
-        ).bitrightshift(32),
+        expression=((F("id") * 2_654_435_761).bitand(4_294_967_295) * F("interval_seconds")).bitrightshift(
+            32
+        ),
         output_field=models.IntegerField(),
         db_persist=True,
     )
@@ -105,9 +110,7 @@ class Monitor(models.Model):
     description = models.TextField(blank=True, max_length=5000)
     runbook_url = models.CharField("runbook URL", max_length=2048, blank=True)
     enabled = models.BooleanField(default=True)
-    status = models.CharField(
-        max_length=8, default=Status.NEW, choices=choices_of(Status), editable=False
-    )
+    status = models.CharField(max_length=8, default=Status.NEW, choices=choices_of(Status), editable=False)
     status_changed_at = models.DateTimeField(default=timezone.now, editable=False)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     updated_at = models.DateTimeField(default=timezone.now, editable=False)
@@ -132,7 +135,9 @@ class Monitor(models.Model):
                 name="monitor_timeout_within_interval",
             ),
             models.CheckConstraint(
-                condition=Q(failures_to_open__gte=1) & Q(successes_to_close__gte=1) & Q(recheck_seconds__gte=1),
+                condition=Q(failures_to_open__gte=1)
+                & Q(successes_to_close__gte=1)
+                & Q(recheck_seconds__gte=1),
                 name="monitor_thresholds_positive",
             ),
             models.CheckConstraint(
@@ -184,7 +189,8 @@ class Result(models.Model):
     scheduled_at = models.DateTimeField()
     started_at = models.DateTimeField()
     # No foreign keys in the database: they would cost a look-up each, thousands of times a second.
-    monitor = models.ForeignKey(Monitor, on_delete=models.DO_NOTHING, db_constraint=False, db_index=False, related_name="+"
+    monitor = models.ForeignKey(
+        Monitor, on_delete=models.DO_NOTHING, db_constraint=False, db_index=False, related_name="+"
     )
     total_ms = models.FloatField(null=True)
     dns_ms = models.FloatField(null=True)
@@ -193,7 +199,8 @@ class Result(models.Model):
     first_byte_ms = models.FloatField(null=True)
     reason = models.CharField(max_length=12, choices=choices_of(Reason))
     status_code = models.SmallIntegerField(null=True)
-    region = models.ForeignKey(Region, on_delete=models.DO_NOTHING, db_constraint=False, db_index=False, related_name="+"
+    region = models.ForeignKey(
+        Region, on_delete=models.DO_NOTHING, db_constraint=False, db_index=False, related_name="+"
     )
     urgent = models.BooleanField(default=False)  # out of turn: a recheck or a check now
     reused = models.BooleanField(default=False)  # over a connection that was open already

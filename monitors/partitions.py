@@ -31,9 +31,9 @@ def keep(today: date, retention_days: int) -> tuple[list[str], list[str]]:
     for name in made:
         day = wanted[name]
         _run(
-            sql.SQL("CREATE TABLE IF NOT EXISTS {} PARTITION OF monitors_result FOR VALUES FROM ({}) TO ({})").format(
-                sql.Identifier(name), f"{day} 00:00+00", f"{day + timedelta(days=1)} 00:00+00"
-            )
+            sql.SQL(
+                "CREATE TABLE IF NOT EXISTS {} PARTITION OF monitors_result FOR VALUES FROM ({}) TO ({})"
+            ).format(sql.Identifier(name), f"{day} 00:00+00", f"{day + timedelta(days=1)} 00:00+00")
         )
     for name in dropped:
         _run(sql.SQL("DROP TABLE IF EXISTS {}").format(sql.Identifier(name)))
@@ -42,7 +42,9 @@ def keep(today: date, retention_days: int) -> tuple[list[str], list[str]]:
 
 def _existing() -> set[str]:
     with connection.cursor() as cursor:
-        cursor.execute("SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'monitors_result'::regclass")
+        cursor.execute(
+            "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'monitors_result'::regclass"
+        )
         return {name for (name,) in cursor.fetchall() if name.startswith(_PREFIX)}
 
 

@@ -153,8 +153,16 @@ def _advance(new: Sequence[Outcome], regions: dict[str, int], now: datetime) -> 
             continue
         updates.append(
             (
-                *key, str(state.status), state.failures, state.successes, state.slows, state.seen_until,
-                state.recheck_at, str(latest.reason), latest.total_ms, certificate_expires_at,
+                *key,
+                str(state.status),
+                state.failures,
+                state.successes,
+                state.slows,
+                state.seen_until,
+                state.recheck_at,
+                str(latest.reason),
+                latest.total_ms,
+                certificate_expires_at,
             )  # fmt: skip
         )
     if updates:

@@ -172,7 +172,9 @@ def rechecks(until: int, limit: int = 5000) -> list[Target]:
     """This will claim what is to be looked at again by `until` (epoch seconds), and return its Targets."""
     with connection.cursor() as cursor:
         cursor.execute(_RECHECKS, [until, limit, until + RECHECK_GRACE_SECONDS])
-        return [_target(row, expires_at=until + RECHECK_GRACE_SECONDS, urgent=True) for row in cursor.fetchall()]
+        return [
+            _target(row, expires_at=until + RECHECK_GRACE_SECONDS, urgent=True) for row in cursor.fetchall()
+        ]
 
 
 def lost(until: int, limit: int = 10_000) -> list[Target]:

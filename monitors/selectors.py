@@ -45,16 +45,18 @@ def uptime(monitor: Monitor, window: str, now: datetime) -> Uptime:
     since = now - WINDOWS[window]
     periods = [
         Period(
-            row.status, max(row.started_at, since), min(row.ended_at or now, now), row.interval_seconds, row.regions
+            row.status,
+            max(row.started_at, since),
+            min(row.ended_at or now, now),
+            row.interval_seconds,
+            row.regions,
         )
         for row in StatusPeriod.objects.filter(monitor=monitor, started_at__lt=now)
         .filter(Q(ended_at__isnull=True) | Q(ended_at__gt=since))
         .order_by("started_at")
     ]
     executed = (
-        Result.objects.filter(
-            monitor=monitor, scheduled_at__gt=since, scheduled_at__lte=now, urgent=False
-        )
+        Result.objects.filter(monitor=monitor, scheduled_at__gt=since, scheduled_at__lte=now, urgent=False)
         .exclude(reason=Reason.missed)
         .count()
     )

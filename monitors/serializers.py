@@ -19,7 +19,16 @@ MOST_TAGS = 20
 MOST_IN_BULK = 1000
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")
 # What the connection itself needs; set by hand they would make requests that no two servers read alike.
-_NOT_BY_HAND = {"content-length", "transfer-encoding", "connection", "keep-alive", "te", "trailer", "upgrade", "expect"}
+_NOT_BY_HAND = {
+    "content-length",
+    "transfer-encoding",
+    "connection",
+    "keep-alive",
+    "te",
+    "trailer",
+    "upgrade",
+    "expect",
+}
 
 
 @extend_schema_field(
@@ -57,7 +66,9 @@ class HeadersField(serializers.Field):
         if not _HEADER_NAME.fullmatch(name):
             raise serializers.ValidationError({name[:100]: "This is not a header name."})
         if name.lower() in _NOT_BY_HAND:
-            raise serializers.ValidationError({name: "This header belongs to the connection and cannot be set."})
+            raise serializers.ValidationError(
+                {name: "This header belongs to the connection and cannot be set."}
+            )
         value, secret = given, False
         if isinstance(given, Mapping):
             if unknown := set(given) - {"value", "secret"}:
@@ -154,7 +165,9 @@ class MonitorSerializer(StrictModelSerializer):
         return state.last_total_ms if state else None
 
     def get_certificate_expires_at(self, monitor: Monitor) -> str | None:
-        dates = [state.certificate_expires_at for state in monitor.states.all() if state.certificate_expires_at]
+        dates = [
+            state.certificate_expires_at for state in monitor.states.all() if state.certificate_expires_at
+        ]
         return serializers.DateTimeField().to_representation(min(dates)) if dates else None
 
     def validate_name(self, name: str) -> str:
@@ -191,7 +204,9 @@ class MonitorSerializer(StrictModelSerializer):
                 attrs["timeout_seconds"] = interval  # the default of 10 s for those probed every 5 s
             else:
                 raise serializers.ValidationError(
-                    {"timeout_seconds": f"The timeout ({timeout:g} s) is longer than the interval ({interval} s)."}
+                    {
+                        "timeout_seconds": f"The timeout ({timeout:g} s) is longer than the interval ({interval} s)."
+                    }
                 )
         if "headers" in attrs:
             attrs |= self._split(attrs.pop("headers"))
@@ -258,7 +273,9 @@ class BulkSerializer(StrictSerializer):
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         if sum(map(len, attrs.values())) > MOST_IN_BULK:
-            raise serializers.ValidationError(f"At most {MOST_IN_BULK} monitors at once, over all three lists.")
+            raise serializers.ValidationError(
+                f"At most {MOST_IN_BULK} monitors at once, over all three lists."
+            )
         return attrs
 
 

@@ -28,7 +28,10 @@ class MonitorPaused(Exception):
 
 @transaction.atomic
 def create(
-    team: Team, rows: Sequence[Mapping[str, Any]], now: datetime, regions: Sequence[Sequence[str]] | None = None
+    team: Team,
+    rows: Sequence[Mapping[str, Any]],
+    now: datetime,
+    regions: Sequence[Sequence[str]] | None = None,
 ) -> list[Monitor]:
     """This will create monitors from validated columns and have each looked at within two seconds.
 
@@ -46,7 +49,9 @@ def create(
         for row in rows
     )
     wanted = regions or [[DEFAULT_REGION]] * len(monitors)
-    ids = dict(Region.objects.filter(slug__in={slug for slugs in wanted for slug in slugs}).values_list("slug", "id"))
+    ids = dict(
+        Region.objects.filter(slug__in={slug for slugs in wanted for slug in slugs}).values_list("slug", "id")
+    )
     RegionState.objects.bulk_create(
         _fresh_state(monitor, ids[slug], now)
         for monitor, slugs in zip(monitors, wanted, strict=True)
@@ -99,7 +104,9 @@ def _set_regions(monitor: Monitor, slugs: Sequence[str], now: datetime) -> bool:
     if present == set(wanted):
         return False
     monitor.states.exclude(region_id__in=wanted).delete()
-    RegionState.objects.bulk_create(_fresh_state(monitor, region_id, now) for region_id in set(wanted) - present)
+    RegionState.objects.bulk_create(
+        _fresh_state(monitor, region_id, now) for region_id in set(wanted) - present
+    )
     return True
 
 

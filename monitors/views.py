@@ -104,7 +104,9 @@ class MonitorViewSet(TeamScoped, ModelViewSet):
 
     @extend_schema(
         responses=UptimeSerializer,
-        parameters=[OpenApiParameter("window", OpenApiTypes.STR, enum=list(selectors.WINDOWS), default="24h")],
+        parameters=[
+            OpenApiParameter("window", OpenApiTypes.STR, enum=list(selectors.WINDOWS), default="24h")
+        ],
         filters=False,
     )
     @action(detail=True, filter_backends=[], pagination_class=None)
@@ -129,20 +131,28 @@ class MonitorViewSet(TeamScoped, ModelViewSet):
         known = {
             monitor.id: monitor
             for monitor in self.get_queryset().filter(
-                id__in=[row["id"] for row in rows["update"] if isinstance(row.get("id"), int)] + rows["delete"]
+                id__in=[row["id"] for row in rows["update"] if isinstance(row.get("id"), int)]
+                + rows["delete"]
             )
         }
-        context = self.get_serializer_context() | {"regions": set(Region.objects.values_list("slug", flat=True))}
+        context = self.get_serializer_context() | {
+            "regions": set(Region.objects.values_list("slug", flat=True))
+        }
         creating, updating, errors = _judged(rows, known, context)
         if errors:
             raise ValidationError(errors)
         now = read_clock()
         with transaction.atomic():
             parts = [columns_and_regions(serializer.validated_data) for serializer in creating]
-            created = services.create(self.team, [part[0] for part in parts], now, [part[1] for part in parts])
+            created = services.create(
+                self.team, [part[0] for part in parts], now, [part[1] for part in parts]
+            )
             updated = [self._change(serializer) for serializer in updating]
             services.delete([known[monitor_id] for monitor_id in rows["delete"]], request.user, now)
-        shown = {monitor.id: monitor for monitor in self.get_queryset().filter(id__in=[m.id for m in created + updated])}
+        shown = {
+            monitor.id: monitor
+            for monitor in self.get_queryset().filter(id__in=[m.id for m in created + updated])
+        }
         return Response(
             {
                 "created": self.get_serializer([shown[monitor.id] for monitor in created], many=True).data,
@@ -153,7 +163,9 @@ class MonitorViewSet(TeamScoped, ModelViewSet):
 
     def get_object_of_team(self) -> Monitor:
         """Like get_object, for actions whose filters are those of something else than monitors."""
-        monitor = self.get_queryset().filter(pk=self.kwargs["pk"]).first() if self.kwargs["pk"].isdigit() else None
+        monitor = (
+            self.get_queryset().filter(pk=self.kwargs["pk"]).first() if self.kwargs["pk"].isdigit() else None
+        )
         if monitor is None:
             raise Http404
         return monitor

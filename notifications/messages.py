@@ -48,7 +48,9 @@ def subject(message: Message) -> str:
     """This will return one line, such as `DOWN: Shop (status)`."""
     if message.kind == "test":
         return "Test from healthmon"
-    word = {"opened": "DOWN", "resolved": "UP", "acknowledged": "ACKNOWLEDGED"}.get(message.kind, message.kind.upper())
+    word = {"opened": "DOWN", "resolved": "UP", "acknowledged": "ACKNOWLEDGED"}.get(
+        message.kind, message.kind.upper()
+    )
     if message.kind == "resolved" and message.resolution != "recovered":
         word = "RESOLVED"
     line = f"{word}: {message.monitor_name}"
@@ -67,7 +69,9 @@ def text(message: Message, incident_url: str) -> str:
         lines.append(message.detail or f"Reason: {message.reason}.")
     elif message.kind == "resolved":
         what = _RESOLUTIONS.get(message.resolution, "Resolved")
-        lines.append(f"{message.monitor_name}: {what[0].lower()}{what[1:]}{_by(message)}, {_clock(message.resolved_at)}.")
+        lines.append(
+            f"{message.monitor_name}: {what[0].lower()}{what[1:]}{_by(message)}, {_clock(message.resolved_at)}."
+        )
         if message.opened_at and message.resolved_at:
             lines.append(f"It was down for {_duration(message.resolved_at - message.opened_at)}.")
     elif message.kind == "acknowledged":

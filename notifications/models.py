@@ -69,9 +69,7 @@ class MessageRecord(models.Model):
     """A Message as it was worded when it happened. What is sent hours later still says what was true then."""
 
     team = models.ForeignKey("accounts.Team", on_delete=models.CASCADE, related_name="+")
-    incident = models.ForeignKey(
-        "incidents.Incident", on_delete=models.CASCADE, null=True, related_name="+"
-    )
+    incident = models.ForeignKey("incidents.Incident", on_delete=models.CASCADE, null=True, related_name="+")
     kind = models.CharField(max_length=20, choices=[(kind, kind.replace("_", " ")) for kind in KINDS])
     subject = models.CharField(max_length=200)
     text = models.TextField()
@@ -123,10 +121,12 @@ class Delivery(models.Model):
         constraints = [
             models.UniqueConstraint(fields=["message", "channel"], name="delivery_once"),
             models.CheckConstraint(
-                condition=~Q(status="pending") | Q(next_attempt_at__isnull=False), name="delivery_pending_is_due"
+                condition=~Q(status="pending") | Q(next_attempt_at__isnull=False),
+                name="delivery_pending_is_due",
             ),
             models.CheckConstraint(
-                condition=~Q(status="sending") | Q(leased_until__isnull=False), name="delivery_sending_is_leased"
+                condition=~Q(status="sending") | Q(leased_until__isnull=False),
+                name="delivery_sending_is_leased",
             ),
             models.CheckConstraint(
                 condition=~Q(status="sent") | Q(sent_at__isnull=False), name="delivery_sent_has_a_time"

@@ -89,13 +89,19 @@ def _record(message: Message, team_slug: str, now: datetime) -> MessageRecord:
 def _delivery(record: MessageRecord, channel_id: int, enabled: bool, now: datetime) -> Delivery:
     status = Delivery.Status.PENDING if enabled else Delivery.Status.MUTED
     return Delivery(
-        message=record, channel_id=channel_id, status=status, next_attempt_at=now if enabled else None, created_at=now
+        message=record,
+        channel_id=channel_id,
+        status=status,
+        next_attempt_at=now if enabled else None,
+        created_at=now,
     )
 
 
 def incident_url(incident_id: int | None) -> str:
     """This will return where a person finds an incident in the console; empty without one."""
-    return f"{settings.HEALTHMON_BASE_URL}/admin/incidents/incident/{incident_id}/change/" if incident_id else ""
+    return (
+        f"{settings.HEALTHMON_BASE_URL}/admin/incidents/incident/{incident_id}/change/" if incident_id else ""
+    )
 
 
 def _told_of_opening(incident_ids: Sequence[int | None]) -> dict[int | None, set[int]]:
@@ -122,14 +128,14 @@ def nudge() -> None:
 
 _LEASE = """
     WITH due AS (
-        (SELECT id FROM notifications_delivery WHERE status = 'pending' AND next_attempt_at <= %(now)s
-          ORDER BY next_attempt_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
-        UNION ALL
-        (SELECT id FROM notifications_delivery WHERE status = 'sending' AND leased_until < %(now)s
-          ORDER BY leased_until LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
+        SELECT id FROM notifications_delivery WHERE status = 'pending' AND next_attempt_at <= %(now)s
+         ORDER BY next_attempt_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED
+    ), lapsed AS (
+        SELECT id FROM notifications_delivery WHERE status = 'sending' AND leased_until < %(now)s
+         ORDER BY leased_until LIMIT %(limit)s FOR UPDATE SKIP LOCKED
     )
     UPDATE notifications_delivery d SET status = 'sending', leased_until = %(until)s
-      FROM due WHERE d.id = due.id
+      FROM (SELECT id FROM due UNION ALL SELECT id FROM lapsed) claimed WHERE d.id = claimed.id
     RETURNING d.id
 """
 
@@ -173,13 +179,15 @@ def begin(claimed: Lease, now: datetime) -> Parcel | None:
         id=claimed.delivery_id, status=Delivery.Status.SENDING, leased_until=claimed.until
     )
     with transaction.atomic():
-        delivery = (
-            leased.select_related("message", "channel").select_for_update(of=("self",)).first()
-        )
+        delivery = leased.select_related("message", "channel").select_for_update(of=("self",)).first()
         if delivery is None:
             return None
         if not delivery.channel.enabled and delivery.message.kind != "test":
-            _end(delivery, Delivery.Status.DEAD, f"channel disabled: {delivery.channel.disabled_reason or 'by hand'}")
+            _end(
+                delivery,
+                Delivery.Status.DEAD,
+                f"channel disabled: {delivery.channel.disabled_reason or 'by hand'}",
+            )
             return None
         delivery.attempts += 1
         delivery.leased_until = until
@@ -204,7 +212,9 @@ def secrets_of(channel: Channel) -> dict:
     """This will open a channel's sealed secrets."""
     if not channel.sealed_secrets:
         return {}
-    return sealing.unseal(settings.HEALTHMON_FIELD_KEYS, channel.sealed_secrets, _secret_context(channel.team_id))
+    return sealing.unseal(
+        settings.HEALTHMON_FIELD_KEYS, channel.sealed_secrets, _secret_context(channel.team_id)
+    )
 
 
 def seal_secrets(team_id: int, secrets: dict) -> str:

@@ -12,7 +12,9 @@ from notifications.models import Channel, Delivery, Subscription
 from notifications.transports import TRANSPORTS, ConfigInvalid
 
 
-@extend_schema_field({"type": "object", "additionalProperties": {}, "example": {"url": "https://example.com/hook"}})
+@extend_schema_field(
+    {"type": "object", "additionalProperties": {}, "example": {"url": "https://example.com/hook"}}
+)
 class ConfigField(serializers.DictField):
     """What a kind of channel needs to know; secrets are shown as `***` and their last four characters."""
 
@@ -76,7 +78,9 @@ class SubscriptionSerializer(StrictModelSerializer):
         if scope == Subscription.Scope.TAG and not value("tag"):
             raise serializers.ValidationError({"tag": "With the scope `tag`, the tag is needed."})
         if scope == Subscription.Scope.MONITOR and value("monitor") is None:
-            raise serializers.ValidationError({"monitor": "With the scope `monitor`, the id of one is needed."})
+            raise serializers.ValidationError(
+                {"monitor": "With the scope `monitor`, the id of one is needed."}
+            )
         if scope != Subscription.Scope.TAG and attrs.get("tag"):
             raise serializers.ValidationError({"tag": f"With the scope `{scope}` there is no tag."})
         if scope != Subscription.Scope.MONITOR and attrs.get("monitor"):

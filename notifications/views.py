@@ -43,7 +43,9 @@ class ChannelViewSet(TeamScoped, ModelViewSet):
         return Response(answer, status=status.HTTP_201_CREATED)
 
     def perform_update(self, serializer: ChannelSerializer) -> None:
-        serializer.instance = services.update_channel(serializer.instance, serializer.validated_data, read_clock())
+        serializer.instance = services.update_channel(
+            serializer.instance, serializer.validated_data, read_clock()
+        )
 
     @extend_schema(request=None, responses={202: DeliverySerializer})
     @action(detail=True, methods=["post"])
@@ -85,7 +87,7 @@ class DeliveryViewSet(TeamScoped, ReadOnlyModelViewSet):
     def _one(self) -> QuerySet[Delivery]:
         return Delivery.objects.filter(pk=self.get_object().pk)
 
-    @extend_schema(request=None, responses=ReplayedSerializer)
+    @extend_schema(request=None, responses=ReplayedSerializer, operation_id="deliveries_replay_filtered")
     @action(detail=False, methods=["post"], url_path="replay")
     def replay_all(self, request: Request) -> Response:
         """Try again all dead deliveries that the filters leave."""

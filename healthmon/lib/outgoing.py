@@ -56,9 +56,12 @@ def post(url: str, body: bytes, headers: Mapping[str, str], *, guard: Guard, tim
         session.mount("http://", line)
         session.mount("https://", line)
         try:
-            with line.clock(), session.post(
-                url, data=body, headers=dict(headers), timeout=timeout, allow_redirects=False, stream=True
-            ) as response:
+            with (
+                line.clock(),
+                session.post(
+                    url, data=body, headers=dict(headers), timeout=timeout, allow_redirects=False, stream=True
+                ) as response,
+            ):
                 content = response.raw.read(MOST_BYTES, decode_content=False)
                 return Answer(
                     response.status_code, _excerpt(content), retry_after(response.headers.get("retry-after"))

@@ -11,171 +11,498 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
     dependencies = [
-        ('accounts', '0001_initial'),
+        ("accounts", "0001_initial"),
     ]
 
     operations = [
         migrations.CreateModel(
-            name='Region',
+            name="Region",
             fields=[
-                ('id', models.SmallAutoField(primary_key=True, serialize=False)),
-                ('slug', models.SlugField(max_length=40, unique=True)),
-                ('name', models.CharField(max_length=100)),
-                ('enabled', models.BooleanField(default=True, help_text='Unset, nothing is dispatched to it.')),
+                ("id", models.SmallAutoField(primary_key=True, serialize=False)),
+                ("slug", models.SlugField(max_length=40, unique=True)),
+                ("name", models.CharField(max_length=100)),
+                (
+                    "enabled",
+                    models.BooleanField(default=True, help_text="Unset, nothing is dispatched to it."),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='Monitor',
+            name="Monitor",
             fields=[
-                ('id', models.AutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('name', models.CharField(max_length=200)),
-                ('kind', models.CharField(choices=[('http', 'http')], default='http', max_length=20)),
-                ('url', models.TextField(help_text='http:// or https://, without user name and password.', verbose_name='URL')),
-                ('method', models.CharField(choices=[('GET', 'GET'), ('HEAD', 'HEAD'), ('POST', 'POST'), ('PUT', 'PUT'), ('PATCH', 'PATCH'), ('DELETE', 'DELETE'), ('OPTIONS', 'OPTIONS')], default='GET', max_length=10)),
-                ('headers', models.JSONField(blank=True, default=dict, help_text='Sent with the request, readable by the team.')),
-                ('sealed_headers', models.TextField(blank=True, editable=False)),
-                ('body', models.TextField(blank=True, max_length=65536)),
-                ('interval_seconds', models.IntegerField(choices=[(5, '5 s'), (10, '10 s'), (15, '15 s'), (20, '20 s'), (30, '30 s'), (60, '60 s'), (120, '120 s'), (180, '180 s'), (300, '300 s'), (600, '600 s'), (900, '900 s'), (1800, '1800 s'), (3600, '3600 s'), (21600, '21600 s'), (43200, '43200 s'), (86400, '86400 s')], default=30)),
-                ('offset_seconds', models.GeneratedField(db_persist=True, expression=django.db.models.expressions.CombinedExpression(django.db.models.expressions.CombinedExpression(django.db.models.expressions.CombinedExpression(django.db.models.expressions.CombinedExpression(models.F('id'), '*', models.Value(2654435761)), '&', models.Value(4294967295)), '*', models.F('interval_seconds')), '>>', models.Value(32)), output_field=models.IntegerField())),
-                ('timeout_seconds', models.FloatField(default=10, validators=[django.core.validators.MinValueValidator(0.1), django.core.validators.MaxValueValidator(60)])),
-                ('expected_status', models.CharField(default='200-299', help_text='Such as 200-299,301.', max_length=100)),
-                ('follow_redirects', models.BooleanField(default=True)),
-                ('verify_tls', models.BooleanField(default=True, verbose_name='verify TLS')),
-                ('degraded_after_ms', models.PositiveIntegerField(blank=True, help_text='Slower than this is degraded. Empty: never.', null=True)),
-                ('failures_to_open', models.PositiveSmallIntegerField(default=2, validators=[django.core.validators.MinValueValidator(1), django.core.validators.MaxValueValidator(100)])),
-                ('successes_to_close', models.PositiveSmallIntegerField(default=1, validators=[django.core.validators.MinValueValidator(1), django.core.validators.MaxValueValidator(100)])),
-                ('recheck_seconds', models.PositiveSmallIntegerField(default=5, help_text='A failure is looked at again this soon, out of turn.', validators=[django.core.validators.MinValueValidator(1), django.core.validators.MaxValueValidator(3600)])),
-                ('connection', models.CharField(choices=[('fresh', 'fresh'), ('reuse', 'reuse')], default='fresh', max_length=5)),
-                ('tags', django.contrib.postgres.fields.ArrayField(base_field=models.CharField(max_length=50), blank=True, default=list, size=None)),
-                ('description', models.TextField(blank=True, max_length=5000)),
-                ('runbook_url', models.CharField(blank=True, max_length=2048, verbose_name='runbook URL')),
-                ('enabled', models.BooleanField(default=True)),
-                ('status', models.CharField(choices=[('new', 'new'), ('up', 'up'), ('degraded', 'degraded'), ('down', 'down'), ('paused', 'paused')], default=monitors.state.Status['NEW'], editable=False, max_length=8)),
-                ('status_changed_at', models.DateTimeField(default=django.utils.timezone.now, editable=False)),
-                ('created_at', models.DateTimeField(default=django.utils.timezone.now, editable=False)),
-                ('updated_at', models.DateTimeField(default=django.utils.timezone.now, editable=False)),
-                ('team', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='+', to='accounts.team')),
+                (
+                    "id",
+                    models.AutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID"),
+                ),
+                ("name", models.CharField(max_length=200)),
+                ("kind", models.CharField(choices=[("http", "http")], default="http", max_length=20)),
+                (
+                    "url",
+                    models.TextField(
+                        help_text="http:// or https://, without user name and password.", verbose_name="URL"
+                    ),
+                ),
+                (
+                    "method",
+                    models.CharField(
+                        choices=[
+                            ("GET", "GET"),
+                            ("HEAD", "HEAD"),
+                            ("POST", "POST"),
+                            ("PUT", "PUT"),
+                            ("PATCH", "PATCH"),
+                            ("DELETE", "DELETE"),
+                            ("OPTIONS", "OPTIONS"),
+                        ],
+                        default="GET",
+                        max_length=10,
+                    ),
+                ),
+                (
+                    "headers",
+                    models.JSONField(
+                        blank=True, default=dict, help_text="Sent with the request, readable by the team."
+                    ),
+                ),
+                ("sealed_headers", models.TextField(blank=True, editable=False)),
+                ("body", models.TextField(blank=True, max_length=65536)),
+                (
+                    "interval_seconds",
+                    models.IntegerField(
+                        choices=[
+                            (5, "5 s"),
+                            (10, "10 s"),
+                            (15, "15 s"),
+                            (20, "20 s"),
+                            (30, "30 s"),
+                            (60, "60 s"),
+                            (120, "120 s"),
+                            (180, "180 s"),
+                            (300, "300 s"),
+                            (600, "600 s"),
+                            (900, "900 s"),
+                            (1800, "1800 s"),
+                            (3600, "3600 s"),
+                            (21600, "21600 s"),
+                            (43200, "43200 s"),
+                            (86400, "86400 s"),
+                        ],
+                        default=30,
+                    ),
+                ),
+                (
+                    "offset_seconds",
+                    models.GeneratedField(
+                        db_persist=True,
+                        expression=django.db.models.expressions.CombinedExpression(
+                            django.db.models.expressions.CombinedExpression(
+                                django.db.models.expressions.CombinedExpression(
+                                    django.db.models.expressions.CombinedExpression(
+                                        models.F("id"), "*", models.Value(2654435761)
+                                    ),
+                                    "&",
+                                    models.Value(4294967295),
+                                ),
+                                "*",
+                                models.F("interval_seconds"),
+                            ),
+                            ">>",
+                            models.Value(32),
+                        ),
+                        output_field=models.IntegerField(),
+                    ),
+                ),
+                (
+                    "timeout_seconds",
+                    models.FloatField(
+                        default=10,
+                        validators=[
+                            django.core.validators.MinValueValidator(0.1),
+                            django.core.validators.MaxValueValidator(60),
+                        ],
+                    ),
+                ),
+                (
+                    "expected_status",
+                    models.CharField(default="200-299", help_text="Such as 200-299,301.", max_length=100),
+                ),
+                ("follow_redirects", models.BooleanField(default=True)),
+                ("verify_tls", models.BooleanField(default=True, verbose_name="verify TLS")),
+                (
+                    "degraded_after_ms",
+                    models.PositiveIntegerField(
+                        blank=True, help_text="Slower than this is degraded. Empty: never.", null=True
+                    ),
+                ),
+                (
+                    "failures_to_open",
+                    models.PositiveSmallIntegerField(
+                        default=2,
+                        validators=[
+                            django.core.validators.MinValueValidator(1),
+                            django.core.validators.MaxValueValidator(100),
+                        ],
+                    ),
+                ),
+                (
+                    "successes_to_close",
+                    models.PositiveSmallIntegerField(
+                        default=1,
+                        validators=[
+                            django.core.validators.MinValueValidator(1),
+                            django.core.validators.MaxValueValidator(100),
+                        ],
+                    ),
+                ),
+                (
+                    "recheck_seconds",
+                    models.PositiveSmallIntegerField(
+                        default=5,
+                        help_text="A failure is looked at again this soon, out of turn.",
+                        validators=[
+                            django.core.validators.MinValueValidator(1),
+                            django.core.validators.MaxValueValidator(3600),
+                        ],
+                    ),
+                ),
+                (
+                    "connection",
+                    models.CharField(
+                        choices=[("fresh", "fresh"), ("reuse", "reuse")], default="fresh", max_length=5
+                    ),
+                ),
+                (
+                    "tags",
+                    django.contrib.postgres.fields.ArrayField(
+                        base_field=models.CharField(max_length=50), blank=True, default=list, size=None
+                    ),
+                ),
+                ("description", models.TextField(blank=True, max_length=5000)),
+                ("runbook_url", models.CharField(blank=True, max_length=2048, verbose_name="runbook URL")),
+                ("enabled", models.BooleanField(default=True)),
+                (
+                    "status",
+                    models.CharField(
+                        choices=[
+                            ("new", "new"),
+                            ("up", "up"),
+                            ("degraded", "degraded"),
+                            ("down", "down"),
+                            ("paused", "paused"),
+                        ],
+                        default=monitors.state.Status["NEW"],
+                        editable=False,
+                        max_length=8,
+                    ),
+                ),
+                (
+                    "status_changed_at",
+                    models.DateTimeField(default=django.utils.timezone.now, editable=False),
+                ),
+                ("created_at", models.DateTimeField(default=django.utils.timezone.now, editable=False)),
+                ("updated_at", models.DateTimeField(default=django.utils.timezone.now, editable=False)),
+                (
+                    "team",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE, related_name="+", to="accounts.team"
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='Prober',
+            name="Prober",
             fields=[
-                ('id', models.AutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('region', models.CharField(max_length=40)),
-                ('name', models.CharField(max_length=200, unique=True)),
-                ('seen_at', models.DateTimeField()),
+                (
+                    "id",
+                    models.AutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID"),
+                ),
+                ("region", models.CharField(max_length=40)),
+                ("name", models.CharField(max_length=200, unique=True)),
+                ("seen_at", models.DateTimeField()),
             ],
             options={
-                'indexes': [models.Index(fields=['seen_at'], name='prober_seen_at')],
+                "indexes": [models.Index(fields=["seen_at"], name="prober_seen_at")],
             },
         ),
         migrations.CreateModel(
-            name='RegionState',
+            name="RegionState",
             fields=[
-                ('pk', models.CompositePrimaryKey('monitor_id', 'region_id', blank=True, editable=False, primary_key=True, serialize=False)),
-                ('status', models.CharField(choices=[('new', 'new'), ('up', 'up'), ('degraded', 'degraded'), ('down', 'down'), ('paused', 'paused')], default=monitors.state.Status['NEW'], max_length=8)),
-                ('failures', models.SmallIntegerField(default=0)),
-                ('successes', models.SmallIntegerField(default=0)),
-                ('slows', models.SmallIntegerField(default=0)),
-                ('seen_until', models.DateTimeField(null=True)),
-                ('recheck_at', models.DateTimeField(null=True)),
-                ('last_reason', models.CharField(blank=True, choices=[('ok', 'ok'), ('slow', 'slow'), ('timeout', 'timeout'), ('dns', 'dns'), ('connect', 'connect'), ('tls', 'tls'), ('status', 'status'), ('body', 'body'), ('assertion', 'assertion'), ('too_large', 'too large'), ('redirect', 'redirect'), ('blocked', 'blocked'), ('missed', 'missed'), ('inconclusive', 'inconclusive')], max_length=12)),
-                ('last_total_ms', models.FloatField(null=True)),
-                ('certificate_expires_at', models.DateTimeField(null=True)),
-                ('monitor', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='states', to='monitors.monitor')),
-                ('region', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='monitors.region')),
+                (
+                    "pk",
+                    models.CompositePrimaryKey(
+                        "monitor_id",
+                        "region_id",
+                        blank=True,
+                        editable=False,
+                        primary_key=True,
+                        serialize=False,
+                    ),
+                ),
+                (
+                    "status",
+                    models.CharField(
+                        choices=[
+                            ("new", "new"),
+                            ("up", "up"),
+                            ("degraded", "degraded"),
+                            ("down", "down"),
+                            ("paused", "paused"),
+                        ],
+                        default=monitors.state.Status["NEW"],
+                        max_length=8,
+                    ),
+                ),
+                ("failures", models.SmallIntegerField(default=0)),
+                ("successes", models.SmallIntegerField(default=0)),
+                ("slows", models.SmallIntegerField(default=0)),
+                ("seen_until", models.DateTimeField(null=True)),
+                ("recheck_at", models.DateTimeField(null=True)),
+                (
+                    "last_reason",
+                    models.CharField(
+                        blank=True,
+                        choices=[
+                            ("ok", "ok"),
+                            ("slow", "slow"),
+                            ("timeout", "timeout"),
+                            ("dns", "dns"),
+                            ("connect", "connect"),
+                            ("tls", "tls"),
+                            ("status", "status"),
+                            ("body", "body"),
+                            ("assertion", "assertion"),
+                            ("too_large", "too large"),
+                            ("redirect", "redirect"),
+                            ("blocked", "blocked"),
+                            ("missed", "missed"),
+                            ("inconclusive", "inconclusive"),
+                        ],
+                        max_length=12,
+                    ),
+                ),
+                ("last_total_ms", models.FloatField(null=True)),
+                ("certificate_expires_at", models.DateTimeField(null=True)),
+                (
+                    "monitor",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="states",
+                        to="monitors.monitor",
+                    ),
+                ),
+                (
+                    "region",
+                    models.ForeignKey(
+                        db_index=False,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="+",
+                        to="monitors.region",
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='Result',
+            name="Result",
             fields=[
-                ('pk', models.CompositePrimaryKey('monitor_id', 'scheduled_at', 'region_id', blank=True, editable=False, primary_key=True, serialize=False)),
-                ('scheduled_at', models.DateTimeField()),
-                ('started_at', models.DateTimeField()),
-                ('total_ms', models.FloatField(null=True)),
-                ('dns_ms', models.FloatField(null=True)),
-                ('connect_ms', models.FloatField(null=True)),
-                ('tls_ms', models.FloatField(null=True)),
-                ('first_byte_ms', models.FloatField(null=True)),
-                ('reason', models.CharField(choices=[('ok', 'ok'), ('slow', 'slow'), ('timeout', 'timeout'), ('dns', 'dns'), ('connect', 'connect'), ('tls', 'tls'), ('status', 'status'), ('body', 'body'), ('assertion', 'assertion'), ('too_large', 'too large'), ('redirect', 'redirect'), ('blocked', 'blocked'), ('missed', 'missed'), ('inconclusive', 'inconclusive')], max_length=12)),
-                ('status_code', models.SmallIntegerField(null=True)),
-                ('urgent', models.BooleanField(default=False)),
-                ('reused', models.BooleanField(default=False)),
-                ('detail', models.TextField(blank=True)),
-                ('monitor', models.ForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.DO_NOTHING, related_name='+', to='monitors.monitor')),
-                ('region', models.ForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.DO_NOTHING, related_name='+', to='monitors.region')),
+                (
+                    "pk",
+                    models.CompositePrimaryKey(
+                        "monitor_id",
+                        "scheduled_at",
+                        "region_id",
+                        blank=True,
+                        editable=False,
+                        primary_key=True,
+                        serialize=False,
+                    ),
+                ),
+                ("scheduled_at", models.DateTimeField()),
+                ("started_at", models.DateTimeField()),
+                ("total_ms", models.FloatField(null=True)),
+                ("dns_ms", models.FloatField(null=True)),
+                ("connect_ms", models.FloatField(null=True)),
+                ("tls_ms", models.FloatField(null=True)),
+                ("first_byte_ms", models.FloatField(null=True)),
+                (
+                    "reason",
+                    models.CharField(
+                        choices=[
+                            ("ok", "ok"),
+                            ("slow", "slow"),
+                            ("timeout", "timeout"),
+                            ("dns", "dns"),
+                            ("connect", "connect"),
+                            ("tls", "tls"),
+                            ("status", "status"),
+                            ("body", "body"),
+                            ("assertion", "assertion"),
+                            ("too_large", "too large"),
+                            ("redirect", "redirect"),
+                            ("blocked", "blocked"),
+                            ("missed", "missed"),
+                            ("inconclusive", "inconclusive"),
+                        ],
+                        max_length=12,
+                    ),
+                ),
+                ("status_code", models.SmallIntegerField(null=True)),
+                ("urgent", models.BooleanField(default=False)),
+                ("reused", models.BooleanField(default=False)),
+                ("detail", models.TextField(blank=True)),
+                (
+                    "monitor",
+                    models.ForeignKey(
+                        db_constraint=False,
+                        db_index=False,
+                        on_delete=django.db.models.deletion.DO_NOTHING,
+                        related_name="+",
+                        to="monitors.monitor",
+                    ),
+                ),
+                (
+                    "region",
+                    models.ForeignKey(
+                        db_constraint=False,
+                        db_index=False,
+                        on_delete=django.db.models.deletion.DO_NOTHING,
+                        related_name="+",
+                        to="monitors.region",
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='ScheduleClock',
+            name="ScheduleClock",
             fields=[
-                ('id', models.SmallIntegerField(default=1, primary_key=True, serialize=False)),
-                ('dispatched_until', models.DateTimeField()),
-                ('ticked_at', models.DateTimeField()),
-                ('shed', models.BigIntegerField(default=0)),
+                ("id", models.SmallIntegerField(default=1, primary_key=True, serialize=False)),
+                ("dispatched_until", models.DateTimeField()),
+                ("ticked_at", models.DateTimeField()),
+                ("shed", models.BigIntegerField(default=0)),
             ],
             options={
-                'constraints': [models.CheckConstraint(condition=models.Q(('id', 1)), name='clock_is_one_row')],
+                "constraints": [
+                    models.CheckConstraint(condition=models.Q(("id", 1)), name="clock_is_one_row")
+                ],
             },
         ),
         migrations.CreateModel(
-            name='StatusPeriod',
+            name="StatusPeriod",
             fields=[
-                ('id', models.AutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('status', models.CharField(choices=[('new', 'new'), ('up', 'up'), ('degraded', 'degraded'), ('down', 'down'), ('paused', 'paused')], max_length=8)),
-                ('started_at', models.DateTimeField()),
-                ('ended_at', models.DateTimeField(null=True)),
-                ('interval_seconds', models.IntegerField()),
-                ('regions', models.PositiveSmallIntegerField()),
-                ('monitor', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='periods', to='monitors.monitor')),
+                (
+                    "id",
+                    models.AutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID"),
+                ),
+                (
+                    "status",
+                    models.CharField(
+                        choices=[
+                            ("new", "new"),
+                            ("up", "up"),
+                            ("degraded", "degraded"),
+                            ("down", "down"),
+                            ("paused", "paused"),
+                        ],
+                        max_length=8,
+                    ),
+                ),
+                ("started_at", models.DateTimeField()),
+                ("ended_at", models.DateTimeField(null=True)),
+                ("interval_seconds", models.IntegerField()),
+                ("regions", models.PositiveSmallIntegerField()),
+                (
+                    "monitor",
+                    models.ForeignKey(
+                        db_index=False,
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="periods",
+                        to="monitors.monitor",
+                    ),
+                ),
             ],
         ),
         migrations.AddIndex(
-            model_name='monitor',
-            index=models.Index(condition=models.Q(('enabled', True)), fields=['interval_seconds', 'offset_seconds'], name='monitor_due'),
+            model_name="monitor",
+            index=models.Index(
+                condition=models.Q(("enabled", True)),
+                fields=["interval_seconds", "offset_seconds"],
+                name="monitor_due",
+            ),
         ),
         migrations.AddIndex(
-            model_name='monitor',
-            index=models.Index(fields=['team', 'status'], name='monitor_team_status'),
+            model_name="monitor",
+            index=models.Index(fields=["team", "status"], name="monitor_team_status"),
         ),
         migrations.AddIndex(
-            model_name='monitor',
-            index=django.contrib.postgres.indexes.GinIndex(fields=['tags'], name='monitor_tags'),
+            model_name="monitor",
+            index=django.contrib.postgres.indexes.GinIndex(fields=["tags"], name="monitor_tags"),
         ),
         migrations.AddConstraint(
-            model_name='monitor',
-            constraint=models.CheckConstraint(condition=models.Q(('interval_seconds__in', (5, 10, 15, 20, 30, 60, 120, 180, 300, 600, 900, 1800, 3600, 21600, 43200, 86400))), name='monitor_interval_in_the_list'),
+            model_name="monitor",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    (
+                        "interval_seconds__in",
+                        (5, 10, 15, 20, 30, 60, 120, 180, 300, 600, 900, 1800, 3600, 21600, 43200, 86400),
+                    )
+                ),
+                name="monitor_interval_in_the_list",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='monitor',
-            constraint=models.CheckConstraint(condition=models.Q(('timeout_seconds__gt', 0), ('timeout_seconds__lte', models.F('interval_seconds')), ('timeout_seconds__lte', 60)), name='monitor_timeout_within_interval'),
+            model_name="monitor",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    ("timeout_seconds__gt", 0),
+                    ("timeout_seconds__lte", models.F("interval_seconds")),
+                    ("timeout_seconds__lte", 60),
+                ),
+                name="monitor_timeout_within_interval",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='monitor',
-            constraint=models.CheckConstraint(condition=models.Q(('failures_to_open__gte', 1), ('successes_to_close__gte', 1), ('recheck_seconds__gte', 1)), name='monitor_thresholds_positive'),
+            model_name="monitor",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    ("failures_to_open__gte", 1), ("successes_to_close__gte", 1), ("recheck_seconds__gte", 1)
+                ),
+                name="monitor_thresholds_positive",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='monitor',
-            constraint=models.CheckConstraint(condition=models.Q(('enabled', True), ('status', monitors.state.Status['PAUSED']), _connector='XOR'), name='monitor_paused_is_not_enabled'),
+            model_name="monitor",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    ("enabled", True), ("status", monitors.state.Status["PAUSED"]), _connector="XOR"
+                ),
+                name="monitor_paused_is_not_enabled",
+            ),
         ),
         migrations.AddIndex(
-            model_name='regionstate',
-            index=models.Index(condition=models.Q(('recheck_at__isnull', False)), fields=['recheck_at'], name='state_recheck'),
+            model_name="regionstate",
+            index=models.Index(
+                condition=models.Q(("recheck_at__isnull", False)), fields=["recheck_at"], name="state_recheck"
+            ),
         ),
         migrations.AddIndex(
-            model_name='statusperiod',
-            index=models.Index(fields=['monitor', 'started_at'], name='period_of_monitor'),
+            model_name="statusperiod",
+            index=models.Index(fields=["monitor", "started_at"], name="period_of_monitor"),
         ),
         migrations.AddConstraint(
-            model_name='statusperiod',
-            constraint=models.UniqueConstraint(condition=models.Q(('ended_at__isnull', True)), fields=('monitor',), name='period_one_open'),
+            model_name="statusperiod",
+            constraint=models.UniqueConstraint(
+                condition=models.Q(("ended_at__isnull", True)), fields=("monitor",), name="period_one_open"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='statusperiod',
-            constraint=models.CheckConstraint(condition=models.Q(('ended_at__isnull', True), ('ended_at__gte', models.F('started_at')), _connector='OR'), name='period_forward'),
+            model_name="statusperiod",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    ("ended_at__isnull", True), ("ended_at__gte", models.F("started_at")), _connector="OR"
+                ),
+                name="period_forward",
+            ),
         ),
     ]

@@ -31,6 +31,7 @@ RESULTS = f"""
     ALTER TABLE monitors_regionstate SET (fillfactor = 50);
 """
 
+
 class Migration(migrations.Migration):
     dependencies = [("monitors", "0001_initial")]
 

@@ -9,4 +9,6 @@ TRANSPORTS: dict[str, Transport] = {
     "email": Email(),
 }
 
-__all__ = ["TRANSPORTS", "ConfigInvalid", "DeliveryFailed", "Envelope", "Transport"]
+CHANNEL_KINDS = tuple(TRANSPORTS)
+
+__all__ = ["CHANNEL_KINDS", "TRANSPORTS", "ConfigInvalid", "DeliveryFailed", "Envelope", "Transport"]

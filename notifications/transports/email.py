@@ -52,6 +52,8 @@ class Email:
         except smtplib.SMTPResponseException as refused:
             # Wrong credentials (535) and a server that is not there are mended by the operator: those are retried.
             permanent = refused.smtp_code >= 500 and not isinstance(refused, smtplib.SMTPAuthenticationError)
-            raise DeliveryFailed(f"The mail server answered {refused.smtp_code}.", permanent=permanent) from None
+            raise DeliveryFailed(
+                f"The mail server answered {refused.smtp_code}.", permanent=permanent
+            ) from None
         except (smtplib.SMTPException, OSError) as problem:
             raise DeliveryFailed(f"The mail server could not be used ({type(problem).__name__}).") from None

@@ -30,10 +30,14 @@ class Webhook:
         if problem := url_problem(url):
             raise ConfigInvalid({"url": f"This URL {problem}."})
         if refusal := Guard(settings.HEALTHMON_ALLOWED_NETS).url_refusal(url):
-            raise ConfigInvalid({"url": f"This URL may not be sent to: {refusal}. HEALTHMON_ALLOWED_NETS opens ranges."})
+            raise ConfigInvalid(
+                {"url": f"This URL may not be sent to: {refusal}. HEALTHMON_ALLOWED_NETS opens ranges."}
+            )
         secret = config.get("secret") or new_secret()
         if not isinstance(secret, str) or not _key(secret):
-            raise ConfigInvalid({"secret": "whsec_ followed by 24 to 64 bytes in base64 is needed, or none at all."})
+            raise ConfigInvalid(
+                {"secret": "whsec_ followed by 24 to 64 bytes in base64 is needed, or none at all."}
+            )
         return {"url": url, "secret": secret}
 
     def send(self, envelope: Envelope, config: Mapping[str, Any]) -> None:

@@ -29,7 +29,10 @@ def test_a_first_success_makes_a_new_monitor_up(team):
     assert record(outcome(shop)) == 1
     shop.refresh_from_db()
     assert shop.status == "up"
-    assert [p.status for p in StatusPeriod.objects.filter(monitor=shop).order_by("started_at", "id")] == ["new", "up"]
+    assert [p.status for p in StatusPeriod.objects.filter(monitor=shop).order_by("started_at", "id")] == [
+        "new",
+        "up",
+    ]
     state = RegionState.objects.get(monitor=shop)
     assert (state.status, state.successes, state.last_reason, state.recheck_at) == ("up", 1, "ok", None)
 

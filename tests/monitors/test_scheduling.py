@@ -40,7 +40,11 @@ def test_ids_in_sequence_are_spread_over_the_interval(first, interval):
 def test_each_offset_has_its_newest_slot_in_the_window_once(since, length, interval, some_offset):
     offset = some_offset % interval
     due = scheduling.due_seconds(since, since + length, [interval])
-    slots = [s for i, o, s in zip(due.intervals, due.offsets, due.slots, strict=True) if (i, o) == (interval, offset)]
+    slots = [
+        s
+        for i, o, s in zip(due.intervals, due.offsets, due.slots, strict=True)
+        if (i, o) == (interval, offset)
+    ]
     in_window = [second for second in range(since + 1, since + length + 1) if second % interval == offset]
     assert slots == in_window[-1:]
 
@@ -58,7 +62,9 @@ def test_windows_that_follow_each_other_hand_out_every_slot_once(start, lengths,
 
 def test_batches_are_of_one_region_and_at_most_a_hundred():
     def target(n: int) -> Target:
-        return Target(monitor_id=n, region="eu" if n % 3 else "us", scheduled_at=1, expires_at=2, url="http://x/")
+        return Target(
+            monitor_id=n, region="eu" if n % 3 else "us", scheduled_at=1, expires_at=2, url="http://x/"
+        )
 
     targets = [target(n) for n in range(301)]
     batches = list(scheduling.batches(targets))

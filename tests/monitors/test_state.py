@@ -139,8 +139,14 @@ def run(history, policy, state=State()):  # noqa: B008 - State is frozen
 @given(histories, policies)
 def test_never_opens_twice_without_a_close(history, policy):
     statuses = [state.status for state in run(history, policy)]
-    turns = [now for before, now in zip(statuses, statuses[1:], strict=False) if (before == Status.DOWN) != (now == Status.DOWN)]
-    assert all(first != second for first, second in zip(turns, turns[1:], strict=False) if first == Status.DOWN)
+    turns = [
+        now
+        for before, now in zip(statuses, statuses[1:], strict=False)
+        if (before == Status.DOWN) != (now == Status.DOWN)
+    ]
+    assert all(
+        first != second for first, second in zip(turns, turns[1:], strict=False) if first == Status.DOWN
+    )
 
 
 @given(histories, policies, st.data())

@@ -20,11 +20,18 @@ def monitor(team: Team, *, now: datetime = NOON, regions: list[str] | None = Non
 
 
 def outcome(
-    monitor: Monitor, reason: Reason | str = Reason.ok, *, at: datetime = NOON, region: str = "default", **fields: Any
+    monitor: Monitor,
+    reason: Reason | str = Reason.ok,
+    *,
+    at: datetime = NOON,
+    region: str = "default",
+    **fields: Any,
 ) -> Outcome:
     epoch = int(at.timestamp())
     facts: dict[str, Any] = {"started_at": epoch + 0.25, "total_ms": 12.5, "status_code": 200}
-    return Outcome(monitor_id=monitor.id, region=region, scheduled_at=epoch, reason=reason, **(facts | fields))
+    return Outcome(
+        monitor_id=monitor.id, region=region, scheduled_at=epoch, reason=reason, **(facts | fields)
+    )
 
 
 def after(seconds: float) -> datetime:

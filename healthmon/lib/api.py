@@ -1,0 +1,236 @@
+"""The manners of the API: what it takes for JSON, what it refuses, and how it says so (RFC 9457)."""
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from http import HTTPStatus
+from typing import IO, Any
+from urllib.parse import quote
+
+from django.conf import settings
+from django.core.exceptions import PermissionDenied, RequestDataTooBig
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from django.views import defaults
+from rest_framework import exceptions, serializers
+from rest_framework.parsers import JSONParser
+from rest_framework.response import Response
+from rest_framework.settings import api_settings
+
+from healthmon.lib.paging import CursorPages
+
+__all__ = [
+    "BoundedJSONParser",
+    "Conflict",
+    "CursorPages",
+    "StrictModelSerializer",
+    "StrictSerializer",
+    "bad_request",
+    "not_found",
+    "permission_denied",
+    "problem",
+    "server_error",
+]
+
+PROBLEM = "application/problem+json"
+MAX_DEPTH = 32
+MAX_ERRORS = 1_000  # a full bulk request with every row wrong still hears of every row
+
+
+# --- answers ------------------------------------------------------------------------------------------
+
+
+class Conflict(exceptions.APIException):
+    """What was asked does not go with how the object stands."""
+
+    status_code = 409
+    default_detail = "This does not go with how the object stands."
+
+
+class TooLarge(exceptions.APIException):
+    status_code = 413
+    default_detail = "The request body is too large."
+
+
+def problem(exc: Exception, context: dict) -> Response | None:
+    """
+    DRF's exception handler: `{type, title, status, detail, errors: [{pointer, detail}]}` for every error it
+    knows; None for the rest, which `server_error` answers after they were logged.
+    """
+    if isinstance(exc, Http404):
+        exc = exceptions.NotFound(*exc.args)
+    elif isinstance(exc, PermissionDenied):
+        exc = exceptions.PermissionDenied(*exc.args)
+    elif isinstance(exc, RequestDataTooBig):
+        exc = TooLarge(f"The request body is larger than {settings.DATA_UPLOAD_MAX_MEMORY_SIZE:,} bytes.")
+    if not isinstance(exc, exceptions.APIException):
+        return None
+
+    headers = {}
+    if challenge := getattr(exc, "auth_header", None):
+        headers["WWW-Authenticate"] = challenge
+    if wait := getattr(exc, "wait", None):
+        headers["Retry-After"] = str(math.ceil(wait))
+    detail: Any
+    if isinstance(exc, exceptions.ValidationError):
+        errors = _field_errors(exc.detail)
+        whole = [error["detail"] for error in errors if error["pointer"] == "#"]
+        detail = " ".join(whole) or "Some of what was sent is not valid; `errors` tells what and why."
+    else:
+        # simplejwt wraps its sentence into a dict of its own.
+        detail = exc.detail["detail"] if isinstance(exc.detail, Mapping) else exc.detail
+        errors = []
+    body = _body(exc.status_code, str(detail), errors)
+    return Response(body, status=exc.status_code, headers=headers, content_type=PROBLEM)
+
+
+def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
+    if _wants_problem(request):
+        return _page(HTTPStatus.BAD_REQUEST, "The request is malformed.")
+    return defaults.bad_request(request, exception)
+
+
+def permission_denied(request: HttpRequest, exception: Exception) -> HttpResponse:
+    if _wants_problem(request):
+        return _page(HTTPStatus.FORBIDDEN, "You may not do this.")
+    return defaults.permission_denied(request, exception)
+
+
+def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
+    if _wants_problem(request):
+        return _page(HTTPStatus.NOT_FOUND, "There is nothing at this address.")
+    return defaults.page_not_found(request, exception)
+
+
+def server_error(request: HttpRequest) -> HttpResponse:
+    if _wants_problem(request):
+        return _page(HTTPStatus.INTERNAL_SERVER_ERROR, "Something broke on our side; it has been logged.")
+    return defaults.server_error(request)
+
+
+def _wants_problem(request: HttpRequest) -> bool:
+    return request.path.startswith("/api/")
+
+
+def _page(status: int, detail: str) -> JsonResponse:
+    return JsonResponse(_body(status, detail, []), status=status, content_type=PROBLEM)
+
+
+def _body(status: int, detail: str, errors: list[dict[str, str]]) -> dict[str, Any]:
+    title = HTTPStatus(status).phrase
+    return {"type": "about:blank", "title": title, "status": int(status), "detail": detail, "errors": errors}
+
+
+def _field_errors(detail: Any) -> list[dict[str, str]]:
+    errors = (
+        {"pointer": "#" + "".join(f"/{_escaped(step)}" for step in path), "detail": text}
+        for path, text in _leaves(detail, ())
+    )
+    return [error for error, _ in zip(errors, range(MAX_ERRORS), strict=False)]
+
+
+def _leaves(detail: Any, path: tuple) -> Iterator[tuple[tuple, str]]:
+    if isinstance(detail, Mapping):
+        for key, value in detail.items():
+            about_whole = key == api_settings.NON_FIELD_ERRORS_KEY
+            yield from _leaves(value, path if about_whole else (*path, key))
+    elif isinstance(detail, list | tuple):
+        for index, item in enumerate(detail):
+            # A list of sentences is about one place; a list of anything else is about that many rows.
+            yield from _leaves(item, path if isinstance(item, str) else (*path, index))
+    else:
+        yield path, str(detail)
+
+
+def _escaped(step: Any) -> str:
+    """A step of a JSON pointer as it stands in a URI fragment (RFC 6901, sections 3 and 6)."""
+    return quote(str(step).replace("~", "~0").replace("/", "~1"), safe="~!$&'()*+,;=:@", errors="replace")
+
+
+# --- questions ----------------------------------------------------------------------------------------
+
+
+class BoundedJSONParser(JSONParser):
+    """
+    JSON as RFC 8259 has it and the database can keep it. Refused with a 400: NaN and infinities (`1e999` is
+    one), nesting deeper than 32, NUL and half surrogates in texts. Longer than DATA_UPLOAD_MAX_MEMORY_SIZE
+    is a 413; whatever is not application/json a 415.
+    """
+
+    def parse(self, stream: IO[bytes], media_type: str | None = None, parser_context: Any = None) -> Any:
+        try:
+            text = stream.read().decode()  # UTF-8, whatever charset is claimed: RFC 8259, section 8.1
+            value = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
+        except RecursionError:
+            raise exceptions.ParseError(f"The JSON is nested deeper than {MAX_DEPTH} levels.") from None
+        except ValueError as error:
+            raise exceptions.ParseError(f"This is not valid JSON: {error}") from None
+        _refuse_deep(value)
+        # Rare enough to look for the escapes first and walk through the whole document only then.
+        if "\\u0000" in text or "\\ud" in text or "\\uD" in text:
+            _refuse_unstorable(value)
+        return value
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON number")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        raise ValueError(f"{text[:20]} is too large a number")
+    return number
+
+
+def _containers(value: Any) -> Iterator[list[Any]]:
+    """The arrays and objects of a JSON document, level by level from the outside in."""
+    level = [value] if isinstance(value, list | dict) else []
+    while level:
+        yield level
+        level = [
+            child
+            for node in level
+            for child in (node.values() if isinstance(node, dict) else node)
+            if isinstance(child, list | dict)
+        ]
+
+
+def _refuse_deep(value: Any) -> None:
+    for depth, _ in enumerate(_containers(value), start=1):
+        if depth > MAX_DEPTH:
+            raise exceptions.ParseError(f"The JSON is nested deeper than {MAX_DEPTH} levels.")
+
+
+def _refuse_unstorable(value: Any) -> None:
+    texts = [value]
+    for level in _containers(value):
+        for node in level:
+            texts += [*node, *node.values()] if isinstance(node, dict) else node
+    for text in texts:
+        if isinstance(text, str) and any(char == "\0" or "\ud800" <= char <= "\udfff" for char in text):
+            raise exceptions.ParseError("A text holds a NUL or half a surrogate pair; no database keeps it.")
+
+
+class StrictSerializer(serializers.Serializer):
+    """
+    Refuses fields it does not know, each by name: a mistyped `intervall_seconds` must not pass in silence.
+    Read-only fields it does know are ignored, so that what was read can be sent back.
+    """
+
+    default_error_messages = {"invalid": "An object is needed, not {datatype}."}
+
+    def to_internal_value(self, data: Any) -> Any:
+        unknown = {}
+        if isinstance(data, Mapping):
+            unknown = {name: ["There is no such field."] for name in data if name not in self.fields}
+        try:
+            value = super().to_internal_value(data)
+        except exceptions.ValidationError as invalid:
+            raise exceptions.ValidationError(invalid.detail | unknown) from None  # type: ignore[operator]
+        if unknown:
+            raise exceptions.ValidationError(unknown)
+        return value
+
+
+class StrictModelSerializer(StrictSerializer, serializers.ModelSerializer):
+    pass

@@ -1,0 +1,30 @@
+from django.contrib import admin
+from django.urls import URLPattern, URLResolver, include, path
+from django.views.generic import RedirectView
+from django_prometheus.exports import ExportToDjangoView
+from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
+
+from healthmon import health
+
+api: list[URLPattern | URLResolver] = [
+    path("", include("accounts.urls")),
+    path("", include("monitors.urls")),
+    path("", include("incidents.urls")),
+    path("", include("notifications.urls")),
+    path("schema/", SpectacularAPIView.as_view(), name="schema"),
+]
+
+urlpatterns = [
+    path("", RedirectView.as_view(pattern_name="admin:index")),
+    path("admin/", admin.site.urls),
+    path("api/v1/", include(api)),
+    path("api/docs/", SpectacularSwaggerView.as_view(url_name="schema"), name="docs"),
+    path("healthz/live", health.live, name="live"),
+    path("healthz/ready", health.ready, name="ready"),
+    path("metrics", ExportToDjangoView, name="metrics"),
+]
+
+handler400 = "healthmon.lib.api.bad_request"
+handler403 = "healthmon.lib.api.permission_denied"
+handler404 = "healthmon.lib.api.not_found"
+handler500 = "healthmon.lib.api.server_error"
