@@ -10,13 +10,15 @@ all of it. The number of statements does not grow with the batch.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
 from django.db import connection, transaction
 
+from healthmon.lib import arrays
 from healthmon.lib.clock import from_epoch
 from incidents import services as incidents
 from incidents.changes import StatusChange
@@ -26,14 +28,7 @@ from monitors.probing.outcome import Outcome
 from monitors.state import Policy, State, Status, advance, overall
 
 Key = tuple[int, int]  # monitor id, region id
-
-
-@dataclass(frozen=True, slots=True)
-class _Row:
-    """A region's state as locked, with what its monitor decides by."""
-
-    state: State
-    policy: Policy
+Slot = tuple[int, int, int]  # monitor id, region id, scheduled_at in epoch seconds
 
 
 def record(outcomes: Iterable[Outcome], now: datetime) -> int:
@@ -42,24 +37,35 @@ def record(outcomes: Iterable[Outcome], now: datetime) -> int:
     Outcomes of slots that are recorded already, of monitors deleted meanwhile, of unknown regions, and of slots over
     a day old or in the future are dropped.
     """
-    regions = dict(Region.objects.values_list("slug", "id"))
     # Beyond these there are no partitions, and one such result must not cost a batch.
     oldest = (now - timedelta(days=1)).timestamp()
     newest = (now + timedelta(hours=1)).timestamp()
-    slots = {
+    regions = dict(Region.objects.values_list("slug", "id"))
+    found = {
         (outcome.monitor_id, regions[outcome.region], outcome.scheduled_at): outcome
         for outcome in outcomes
-        if outcome.region in regions and oldest < outcome.scheduled_at < newest
+        if oldest < outcome.scheduled_at < newest and outcome.region in regions
     }
-    if not slots:
+    if not found:
         return 0
     # Sorted, here and below: two workers that meet on the same rows take them in the same order.
-    ordered = [slots[key] for key in sorted(slots)]
+    slots = {slot: found[slot] for slot in sorted(found)}
     with transaction.atomic():
-        new = _insert(ordered, regions)
+        _commit_without_waiting(True)
+        new = _insert(slots)
         if new:
-            _advance([slots[key] for key in new], regions, now)
+            _advance([(slot, slots[slot]) for slot in new], now)
     return len(new)
+
+
+def _commit_without_waiting(yes: bool) -> None:
+    """This will say whether this transaction's commit may return before the disk has it.
+
+    Results alone may: a server that crashes loses the last few hundred ms of them, and their slots are looked at
+    again. An incident may not.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT set_config('synchronous_commit', %s, true)", ["off" if yes else "on"])
 
 
 def heard_from(name: str, region: str, now: datetime) -> None:
@@ -67,13 +73,14 @@ def heard_from(name: str, region: str, now: datetime) -> None:
     Prober.objects.update_or_create(name=name[:200], defaults={"region": region[:40], "seen_at": now})
 
 
-# `SELECT … FROM monitors` drops what was deleted; a result of a monitor that is gone would never be read.
+# `EXISTS` drops results of monitors that are gone: nobody would ever read them.
 _INSERT = """
     INSERT INTO monitors_result (monitor_id, region_id, scheduled_at, started_at, reason, status_code, total_ms,
                                  dns_ms, connect_ms, tls_ms, first_byte_ms, urgent, reused, detail)
-    SELECT o.* FROM unnest(%s::int[], %s::smallint[], %s::timestamptz[], %s::timestamptz[], %s::monitors_reason[],
-                           %s::smallint[], %s::real[], %s::real[], %s::real[], %s::real[], %s::real[], %s::bool[],
-                           %s::bool[], %s::text[])
+    SELECT o.monitor_id, o.region_id, to_timestamp(o.scheduled_at), to_timestamp(o.started_at), o.reason, o.status_code,
+           o.total_ms, o.dns_ms, o.connect_ms, o.tls_ms, o.first_byte_ms, o.urgent, o.reused, o.detail
+      FROM unnest(%s::int[], %s::smallint[], %s::bigint[], %s::float8[], %s::monitors_reason[], %s::smallint[],
+                  %s::real[], %s::real[], %s::real[], %s::real[], %s::real[], %s::bool[], %s::bool[], %s::text[])
              AS o (monitor_id, region_id, scheduled_at, started_at, reason, status_code, total_ms,
                    dns_ms, connect_ms, tls_ms, first_byte_ms, urgent, reused, detail)
      WHERE EXISTS (SELECT FROM monitors_monitor m WHERE m.id = o.monitor_id)
@@ -82,28 +89,27 @@ _INSERT = """
 """
 
 
-def _insert(outcomes: Sequence[Outcome], regions: dict[str, int]) -> list[tuple[int, int, int]]:
-    rows = [
-        (
-            outcome.monitor_id,
-            regions[outcome.region],
-            from_epoch(outcome.scheduled_at),
-            from_epoch(outcome.started_at),
-            str(outcome.reason),
-            outcome.status_code,
-            outcome.total_ms,
-            outcome.dns_ms,
-            outcome.connect_ms,
-            outcome.tls_ms,
-            outcome.first_byte_ms,
-            outcome.urgent,
-            outcome.reused,
-            outcome.detail.replace("\0", "�"),
-        )
-        for outcome in outcomes
+def _insert(slots: Mapping[Slot, Outcome]) -> list[Slot]:
+    """This will insert what is not there yet, and return the slots that were new."""
+    outcomes = slots.values()
+    columns = [
+        arrays.plain([slot[0] for slot in slots]),
+        arrays.plain([slot[1] for slot in slots]),
+        arrays.plain([slot[2] for slot in slots]),
+        arrays.plain([outcome.started_at for outcome in outcomes]),
+        arrays.plain([outcome.reason for outcome in outcomes]),
+        arrays.plain([outcome.status_code for outcome in outcomes]),
+        arrays.plain([outcome.total_ms for outcome in outcomes]),
+        arrays.plain([outcome.dns_ms for outcome in outcomes]),
+        arrays.plain([outcome.connect_ms for outcome in outcomes]),
+        arrays.plain([outcome.tls_ms for outcome in outcomes]),
+        arrays.plain([outcome.first_byte_ms for outcome in outcomes]),
+        arrays.plain([outcome.urgent for outcome in outcomes]),
+        arrays.plain([outcome.reused for outcome in outcomes]),
+        arrays.texts([outcome.detail for outcome in outcomes]),
     ]
     with connection.cursor() as cursor:
-        cursor.execute(_INSERT, [list(column) for column in zip(*rows, strict=True)])
+        cursor.execute(_INSERT, columns)
         return cursor.fetchall()
 
 
@@ -131,54 +137,48 @@ _UPDATE = """
 """
 
 
-def _advance(new: Sequence[Outcome], regions: dict[str, int], now: datetime) -> None:
+def _advance(new: Sequence[tuple[Slot, Outcome]], now: datetime) -> None:
     by_key: dict[Key, list[Outcome]] = defaultdict(list)
-    for outcome in new:
-        by_key[outcome.monitor_id, regions[outcome.region]].append(outcome)
+    for (monitor_id, region_id, _), outcome in sorted(new):
+        by_key[monitor_id, region_id].append(outcome)  # in the order of their slots
 
-    moved: dict[int, Outcome] = {}  # monitors with a region whose status changed, and the outcome that did it
+    moved: dict[int, Outcome | None] = {}  # monitors with a region whose status changed, and the outcome that did it
     updates = []
-    for key, row in _lock(list(by_key)).items():
-        state = row.state
+    for key, state, policy in _lock(by_key):
         latest, certificate_expires_at = None, None
-        for outcome in sorted(by_key[key], key=lambda outcome: outcome.scheduled_at):
-            after = advance(state, outcome, row.policy)
+        for outcome in by_key[key]:
+            after = advance(state, outcome, policy)
             if after is state:
                 continue  # late, or paused: stored, and that is all
             if after.status is not state.status:
                 moved[key[0]] = outcome
             state, latest = after, outcome
             certificate_expires_at = outcome.certificate_expires_at or certificate_expires_at
-        if latest is None:
-            continue
-        updates.append(
-            (
-                *key,
-                str(state.status),
-                state.failures,
-                state.successes,
-                state.slows,
-                state.seen_until,
-                state.recheck_at,
-                str(latest.reason),
-                latest.total_ms,
-                certificate_expires_at,
-            )  # fmt: skip
-        )
+        if latest is not None:
+            updates.append(
+                (
+                    *key, state.status, state.failures, state.successes, state.slows, state.seen_until,
+                    state.recheck_at, latest.reason, latest.total_ms, certificate_expires_at,
+                )  # fmt: skip
+            )
     if updates:
         with connection.cursor() as cursor:
-            cursor.execute(_UPDATE, [list(column) for column in zip(*updates, strict=True)])
+            cursor.execute(_UPDATE, [arrays.plain(column) for column in zip(*updates, strict=True)])
     if moved:
+        _commit_without_waiting(False)
         incidents.apply(settle(moved, now), now)
 
 
-def _lock(keys: Sequence[Key]) -> dict[Key, _Row]:
+def _lock(keys: Iterable[Key]) -> Iterator[tuple[Key, State, Policy]]:
+    monitor_ids, region_ids = zip(*keys, strict=True)
     with connection.cursor() as cursor:
-        cursor.execute(_LOCK, [[key[0] for key in keys], [key[1] for key in keys]])
-        return {
-            (row[0], row[1]): _Row(State(Status(row[2]), *row[3:8]), Policy(*row[8:12]))
-            for row in cursor.fetchall()
-        }
+        cursor.execute(_LOCK, [arrays.plain(monitor_ids), arrays.plain(region_ids)])
+        for row in cursor.fetchall():
+            yield (row[0], row[1]), State(_STATUSES[row[2]], *row[3:8]), _policy(*row[8:12])
+
+
+_STATUSES = {str(status): status for status in Status}  # a third of the price of calling Status
+_policy = lru_cache(maxsize=1000)(Policy)  # few differ
 
 
 # The monitors are locked before their regions are read: of two workers that moved two regions of one monitor, the

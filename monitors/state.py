@@ -68,43 +68,49 @@ def advance(state: State, outcome: Outcome, policy: Policy) -> State:
     if state.seen_until is not None and outcome.scheduled_at <= state.seen_until:
         return state
 
-    state = replace(state, seen_until=outcome.scheduled_at)
     if outcome.reason in SILENT:
-        return state
+        return replace(state, seen_until=outcome.scheduled_at)
+
     if outcome.reason in FAILING:
-        state = replace(state, failures=min(state.failures + 1, _MOST), successes=0, slows=0)
+        failures, successes, slows = min(state.failures + 1, _MOST), 0, 0
     else:
         slow = outcome.reason is Reason.slow
+        failures = 0
         # What is down is glad of any answer; what is degraded leaves that only by answers that are quick.
         successes = 0 if slow and state.status is not Status.DOWN else min(state.successes + 1, _MOST)
         slows = min(state.slows + 1, _MOST) if slow else 0
-        state = replace(state, failures=0, successes=successes, slows=slows)
 
-    status = _status(state, policy)
-    return replace(state, status=status, recheck_at=_recheck_at(status, state, outcome, policy))
+    status = _status(state.status, failures, successes, slows, policy)
+    recheck_at = None
+    if _suspected(status, failures, successes, policy):
+        seen_at = outcome.started_at + (outcome.total_ms or 0) / 1000
+        # Later than the slot it follows, whatever the prober's clock says: a slot happens once.
+        recheck_at = max(ceil(seen_at + policy.recheck_seconds), outcome.scheduled_at + 1)
+    return State(status, failures, successes, slows, outcome.scheduled_at, recheck_at)
 
 
-def _status(state: State, policy: Policy) -> Status:
-    if state.failures:
-        return Status.DOWN if state.failures >= policy.failures_to_open else state.status
-    if state.status is Status.DOWN and state.successes < policy.successes_to_close:
+def _status(before: Status, failures: int, successes: int, slows: int, policy: Policy) -> Status:
+    if failures:
+        return Status.DOWN if failures >= policy.failures_to_open else before
+    if before is Status.DOWN and successes < policy.successes_to_close:
         return Status.DOWN
-    if state.slows >= policy.failures_to_open:
+    if slows >= policy.failures_to_open:
         return Status.DEGRADED
-    if state.status is Status.DEGRADED and state.successes < policy.successes_to_close:
+    if before is Status.DEGRADED and successes < policy.successes_to_close:
         return Status.DEGRADED
     return Status.UP
 
 
-def _recheck_at(status: Status, state: State, outcome: Outcome, policy: Policy) -> int | None:
-    """A suspicion is looked into soon: a first failure, or a first success of something that is down."""
-    suspected_down = 0 < state.failures < policy.failures_to_open and status is not Status.DOWN
-    suspected_up = status is Status.DOWN and 0 < state.successes < policy.successes_to_close
-    if not (suspected_down or suspected_up) or policy.recheck_seconds >= policy.interval_seconds:
-        return None
-    seen_at = outcome.started_at + (outcome.total_ms or 0) / 1000
-    # Later than the slot it follows, whatever the prober's clock says: a slot happens once.
-    return max(ceil(seen_at + policy.recheck_seconds), outcome.scheduled_at + 1)
+def _suspected(status: Status, failures: int, successes: int, policy: Policy) -> bool:
+    """A suspicion is looked into soon: a first failure, or a first success of something that is down.
+
+    Not if the next slot comes as soon by itself.
+    """
+    if policy.recheck_seconds >= policy.interval_seconds:
+        return False
+    if status is Status.DOWN:
+        return 0 < successes < policy.successes_to_close
+    return 0 < failures < policy.failures_to_open
 
 
 def overall(statuses: Iterable[Status]) -> Status:

@@ -126,5 +126,5 @@ def test_two_of_three_regions_decide(team):
 def test_the_number_of_statements_does_not_grow_with_the_batch(team, size, django_assert_num_queries):
     subscribed(webhook(team), scope="all")
     shops = [monitor(team, failures_to_open=1) for _ in range(size)]
-    with django_assert_num_queries(19):
+    with django_assert_num_queries(21):
         record(*(outcome(shop, "timeout") for shop in shops))

@@ -5,6 +5,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from ipaddress import ip_network
 from pathlib import Path
@@ -416,7 +417,7 @@ def test_refuses_an_unknown_issuer_and_still_notes_the_expiry(tls_target, look):
 
 
 def test_takes_any_certificate_when_told_not_to_verify(tls_target, look):
-    outcome = look(tls_target.url(), verify_tls=False)
+    outcome = look(tls_target.url().replace("https", "HTTPS"), verify_tls=False)
     assert outcome.reason is Reason.ok
     assert outcome.certificate_expires_at is not None
 
@@ -435,8 +436,19 @@ def test_says_that_a_certificate_is_for_another_name(authority, look, ca_file):
     assert (outcome.reason, outcome.detail) == (Reason.tls, "The certificate is for another name.")
 
 
-def test_says_that_there_is_no_tls(target, look):
-    outcome = look(target.url().replace("http:", "https:"))
+def test_says_that_there_is_no_tls(look):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer_in_plain_text():
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(4096)
+                connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+        plain = threading.Thread(target=answer_in_plain_text)
+        plain.start()
+        outcome = look(f"https://127.0.0.1:{server.getsockname()[1]}/")
+        plain.join()
     assert outcome.reason is Reason.tls
 
 
