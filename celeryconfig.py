@@ -8,7 +8,7 @@ import os
 
 from healthmon import environment
 
-broker_url = environment.read(os.environ).broker_url
+broker_url = environment.read(os.environ, secrets_file=False).broker_url  # the prober is to see no secret
 
 # Nothing but JSON is read or written: a message that wants to be unpickled is refused, not run.
 accept_content = ["json"]

@@ -11,127 +11,57 @@ A task is done when its batch is in the loop's hand, not when it is probed: the 
 of a prober that is killed never comes back as results, and the sweep dispatches those slots again.
 """
 
-import collections
+import logging
 import os
 import resource
 import socket
 import sys
 import threading
 import time
-from collections.abc import Callable
 from typing import Any
 
 import structlog
+
+if "django" not in sys.modules:
+    # Both take Django's lazy strings into account where they find Django installed, and do without where not.
+    # The process that talks to strangers finds none.
+    sys.modules["django"] = None  # type: ignore[assignment]
+    import celery.utils.collections  # noqa: F401
+    import kombu.utils.json  # noqa: F401
+
+    del sys.modules["django"]
+
 from celery import Celery, signals
 from celery.exceptions import Reject
-from kombu.exceptions import EncodeError, OperationalError
 
 from healthmon import environment
 from healthmon.lib import logs
 from healthmon.lib.addresses import Guard
 from monitors.probing.loop import Loop
-from monitors.probing.outcome import Outcome, Target
+from monitors.probing.outcome import Target
 from monitors.probing.probe import Surroundings
+from monitors.probing.sender import HEARTBEAT_SECONDS, Sender
 
 log = structlog.get_logger(__name__)
 
-BATCH = 100  # outcomes a message
-FLUSH_SECONDS = 0.5  # the longest an outcome waits for company
-HEARTBEAT_SECONDS = 5.0  # an empty message if there is nothing else to say: readiness listens for it
-MOST_UNSENT = 20_000  # outcomes kept while the broker is away; about a minute at full load
-ROOM_SECONDS = (
-    1.0  # a batch that finds no room goes back to its queue after this: urgent ones need the thread
-)
+ROOM_SECONDS = 1.0  # then a batch without room goes back to its queue: urgent ones need the thread, too
+FULL_AGAIN_SECONDS = 10.0  # between two log lines that say so
 HANG_SECONDS = 30.0  # a loop that has not turned for so long is dead, whatever it says
 DRAIN_SECONDS = 25.0  # with the next line, less than a supervisor waits before it kills
 SEND_SECONDS = 5.0  # for what is unsent at shutdown
 SOCKETS = 4000
 
+try:
+    # Not the secrets file: it holds more than a prober may know.
+    SETTINGS = environment.read(os.environ, secrets_file=False)
+except environment.EnvironmentInvalid as invalid:
+    raise SystemExit(str(invalid)) from None
+
 app = Celery("healthmon-agent", fixups=[])  # no fix-ups: the Django one would import Django
 app.config_from_object("celeryconfig")
-app.conf.worker_pool = "threads"  # a forked child would have no loop
+app.conf.worker_pool = "threads"  # a forked child would have no loop; this also overrides `-P prefork`
 # Our tasks end within a second by themselves, and threads cannot be cancelled.
 app.conf.worker_cancel_long_running_tasks_on_connection_loss = False
-
-
-class Sender:
-    """Publishes outcomes in batches from a thread of its own; whoever hands them over never waits.
-
-    publish: sends one list of outcomes in wire form, or raises. An empty list is a heartbeat.
-    is_well: whether the loop turns; no heartbeat says so when it does not.
-    """
-
-    def __init__(self, publish: Callable[[list[dict[str, Any]]], None], is_well: Callable[[], bool]) -> None:
-        self._publish = publish
-        self._is_well = is_well
-        self._waiting: collections.deque[Outcome] = collections.deque(maxlen=MOST_UNSENT)
-        self._batch: list[Outcome] = []  # taken, not known to be sent
-        self._wake = threading.Event()
-        self._stopping = False
-        self._sent_at = 0.0
-        self._failing = False
-        self.dropped = 0
-        self._thread = threading.Thread(target=self._run, name="sender", daemon=True)
-
-    def start(self) -> None:
-        """Begin to send."""
-        self._thread.start()
-
-    def put(self, outcome: Outcome) -> None:
-        """Take an outcome; when too many are unsent the oldest is dropped, and its slot dispatched again."""
-        if len(self._waiting) == MOST_UNSENT:
-            self.dropped += 1
-        self._waiting.append(outcome)
-        if len(self._waiting) >= BATCH:
-            self._wake.set()
-
-    def stop(self, timeout: float) -> int:
-        """Send what there is within `timeout` seconds, and end the thread. Returns how many were left unsent."""
-        self._stopping = True
-        self._wake.set()
-        self._thread.join(timeout)
-        return len(self._waiting) + len(self._batch)
-
-    def _run(self) -> None:
-        while not (self._stopping and not self._waiting and not self._batch):
-            if not self._stopping or self._failing:
-                self._wake.wait(FLUSH_SECONDS)
-                self._wake.clear()
-            self._flush()
-
-    def _flush(self) -> None:
-        """Send all that waits; stop at the first failure and keep the batch for the next time."""
-        while True:
-            while self._waiting and len(self._batch) < BATCH:
-                self._batch.append(self._waiting.popleft())
-            heartbeat_due = time.monotonic() - self._sent_at >= HEARTBEAT_SECONDS and self._is_well()
-            if not self._batch and not heartbeat_due:
-                return
-            try:
-                self._publish([outcome.to_wire() for outcome in self._batch])
-            except EncodeError:
-                log.exception("outcomes cannot be encoded, dropped", outcomes=len(self._batch))
-            except (OperationalError, OSError) as error:
-                self._not_sent(str(error))
-                return
-            except Exception:  # a broker that is read-only or out of memory says so in its client's own words
-                log.exception("outcomes refused")
-                self._not_sent("see above")
-                return
-            self._sent()
-
-    def _not_sent(self, error: str) -> None:
-        if not self._failing:
-            unsent = len(self._waiting) + len(self._batch)
-            log.error("outcomes cannot be sent, kept", unsent=unsent, error=error)
-        self._failing = True
-
-    def _sent(self) -> None:
-        self._batch.clear()
-        self._sent_at = time.monotonic()
-        if self._failing or self.dropped:
-            log.warning("outcomes are sent again", unsent=len(self._waiting), dropped=self.dropped)
-        self._failing, self.dropped = False, 0
 
 
 class Prober:
@@ -139,6 +69,8 @@ class Prober:
 
     def __init__(self, settings: environment.Environment) -> None:
         self._region = settings.region
+        self._full_at = -FULL_AGAIN_SECONDS
+        self._told_at = -HEARTBEAT_SECONDS
         self._name = f"{socket.gethostname()}-{os.getpid()}"
         self._sender = Sender(self._publish, lambda: self._loop.silent_seconds() < HEARTBEAT_SECONDS)
         surroundings = Surroundings(Guard(settings.allowed_nets), settings.probe_keys)
@@ -151,7 +83,11 @@ class Prober:
 
     def take(self, targets: list[Target]) -> bool:
         """Return whether a batch was taken in hand; False when there is no room or the end is near."""
-        return self._loop.submit(targets, ROOM_SECONDS)
+        taken = self._loop.submit(targets, ROOM_SECONDS)
+        if not taken and time.monotonic() - self._full_at > FULL_AGAIN_SECONDS:
+            self._full_at = time.monotonic()
+            log.warning("no room, batches go back to their queue", in_hand=self._loop.in_hand)
+        return taken
 
     def stop(self) -> None:
         """Finish what is in hand, send what is unsent, within DRAIN_SECONDS + SEND_SECONDS."""
@@ -160,9 +96,14 @@ class Prober:
         log.info("prober stopped", unfinished=0 if finished else self._loop.in_hand, unsent=unsent)
 
     def _publish(self, outcomes: list[dict[str, Any]]) -> None:
+        kwargs: dict[str, Any] = {"outcomes": outcomes}
+        # A sign of life costs the database a row written; with every batch that was a fifth of recording it.
+        if not outcomes or time.monotonic() - self._told_at >= HEARTBEAT_SECONDS:
+            kwargs["prober"] = {"name": self._name, "region": self._region}
+            self._told_at = time.monotonic()
         app.send_task(
             "monitors.tasks.record",
-            kwargs={"outcomes": outcomes, "prober": {"name": self._name, "region": self._region}},
+            kwargs=kwargs,
             queue="results",
             retry=False,  # the next flush is the retry
             expires=None if outcomes else 6 * HEARTBEAT_SECONDS,  # old heartbeats tell nothing
@@ -190,7 +131,7 @@ def _sockets() -> int:
     return SOCKETS if soft == resource.RLIM_INFINITY else max(min(SOCKETS, (soft - 500) // 3), 50)
 
 
-_running: list[Prober] = []  # one, between worker_init and worker_shutdown
+_running: list[Prober] = []  # one, from start to shutdown
 
 
 @app.task(name="monitors.probe")
@@ -209,20 +150,20 @@ def probe(*, targets: list[dict[str, Any]], **_future: Any) -> None:
 @signals.setup_logging.connect
 def _set_up_logging(**_future: Any) -> None:
     logs.configure("prober")
+    logging.getLogger("celery.app.trace").setLevel(
+        logging.ERROR
+    )  # would log every batch sent back, targets and all
 
 
-@signals.worker_init.connect
+@signals.celeryd_after_setup.connect
 def _start(**_future: Any) -> None:
-    # Celery's threads decode messages while the loop waits for the interpreter: 5 ms of that, the default, would
+    # Celery's threads decode messages while the loop waits for the interpreter; 5 ms of that, the default, would
     # be 5 ms in somebody's latency.
     sys.setswitchinterval(0.0005)
-    try:
-        settings = environment.read(os.environ, secrets_file=False)
-    except environment.EnvironmentInvalid as invalid:
-        raise SystemExit(str(invalid)) from None
-    _running.append(Prober(settings))
+    _running.append(Prober(SETTINGS))
 
 
 @signals.worker_shutdown.connect
 def _stop(**_future: Any) -> None:
-    _running.pop().stop()
+    while _running:
+        _running.pop().stop()

@@ -253,13 +253,14 @@ def _host_problem(host: str, bracketed: bool) -> str | None:
 
 
 def ascii_url(url: str) -> str:
-    """Return a URL that passed `url_problem` as pure ASCII: host in IDNA, the rest percent-encoded.
+    """Return a URL that passed `url_problem` in ASCII: scheme in lower case, host in IDNA, the rest percent-encoded.
 
     Raises ValueError when that is not possible.
     """
-    if url.isascii():
-        return url
     scheme, rest = url.split("://", 1)
+    scheme = scheme.lower()
+    if url.isascii():
+        return f"{scheme}://{rest}"
     netloc = urlsplit(url).netloc
     encoded = re.sub(r"[^\x00-\x7f]+", lambda match: quote(match[0]), rest[len(netloc) :])
     return f"{scheme}://{_ascii_netloc(netloc)}{encoded}"

@@ -211,24 +211,62 @@ def _refuse_unstorable(value: Any) -> None:
             raise exceptions.ParseError("A text holds a NUL or half a surrogate pair; no database keeps it.")
 
 
+_TYPES: tuple[tuple[type[serializers.Field], tuple[type, ...], str], ...] = (
+    (serializers.BooleanField, (bool,), "It is true or false."),
+    (serializers.IntegerField, (int, float), "A number is needed."),
+    (serializers.FloatField, (int, float), "A number is needed."),
+    (serializers.PrimaryKeyRelatedField, (int,), "The id of one is needed, a number."),
+    (serializers.CharField, (str,), "A text is needed."),
+)
+
+
+def _mistyped(field: serializers.Field, value: Any) -> Any:
+    """
+    What is wrong with the JSON type of a value, if DRF would take it for another: `true` or `"10"` for a number,
+    7 for a text, `"yes"` or 1 for a flag. None if nothing is, or DRF itself will say.
+    """
+    if value is None:
+        return None
+    if isinstance(field, serializers.ListField) and isinstance(value, list):
+        return {n: found for n, item in enumerate(value) if (found := _mistyped(field.child, item))}
+    if isinstance(field, serializers.ChoiceField) and isinstance(value, str | int | float):
+        known = any(isinstance(choice, type(value)) for choice in field.choices)
+        return None if known else [field.error_messages["invalid_choice"].format(input=value)]
+    for kind, types, sentence in _TYPES:
+        if isinstance(field, kind):
+            return None if type(value) in types else [sentence]
+    return None
+
+
+def _both(found: Any, more: dict[str, Any]) -> dict[str, Any]:
+    """The errors of both; of a list's rows, which are numbered, those of both too."""
+    rows = {name: found[name] | more[name] for name in more if isinstance(found.get(name), dict)}
+    return found | more | rows
+
+
 class StrictSerializer(serializers.Serializer):
     """
-    Refuses fields it does not know, each by name: a mistyped `intervall_seconds` must not pass in silence.
+    Refuses fields it does not know, each by name: a mistyped `intervall_seconds` must not pass in silence. Refuses
+    values of another JSON type than the field's too, where DRF would guess what was meant.
     Read-only fields it does know are ignored, so that what was read can be sent back.
     """
 
     default_error_messages = {"invalid": "An object is needed, not {datatype}."}
 
     def to_internal_value(self, data: Any) -> Any:
-        unknown = {}
+        wrong: dict[str, Any] = {}
         if isinstance(data, Mapping):
-            unknown = {name: ["There is no such field."] for name in data if name not in self.fields}
+            for name, value in data.items():
+                if name not in self.fields:
+                    wrong[name] = ["There is no such field."]
+                elif not self.fields[name].read_only and (mistyped := _mistyped(self.fields[name], value)):
+                    wrong[name] = mistyped
         try:
             value = super().to_internal_value(data)
         except exceptions.ValidationError as invalid:
-            raise exceptions.ValidationError(invalid.detail | unknown) from None  # type: ignore[operator]
-        if unknown:
-            raise exceptions.ValidationError(unknown)
+            raise exceptions.ValidationError(_both(invalid.detail, wrong)) from None
+        if wrong:
+            raise exceptions.ValidationError(wrong)
         return value
 
 

@@ -21,6 +21,7 @@ from requests.adapters import HTTPAdapter
 from urllib3 import PoolManager
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.exceptions import HTTPError
 
 from healthmon.lib.addresses import AddressRefused, Guard
 
@@ -45,42 +46,52 @@ class Answer:
     retry_after_seconds: float | None
 
 
-def post(url: str, body: bytes, headers: Mapping[str, str], *, guard: Guard, timeout: float) -> Answer:
+def post(
+    url: str, body: bytes, headers: Mapping[str, str], *, guard: Guard, timeout: float, ca_file: str = ""
+) -> Answer:
     """This will POST and return the answer, whatever its status. `timeout` is in seconds, for all of it.
 
-    Raises Refused or Unreachable.
+    ca_file: certificates to trust instead of the public ones. Raises Refused or Unreachable.
     """
     line = _Line(guard, timeout)
-    with requests.Session() as session:
-        session.trust_env = False
-        session.mount("http://", line)
-        session.mount("https://", line)
-        try:
-            with (
-                line.clock(),
-                session.post(
-                    url, data=body, headers=dict(headers), timeout=timeout, allow_redirects=False, stream=True
-                ) as response,
-            ):
+    # Not a Session: one reads the environment, asks for compression, keeps cookies, and of a redirect that it is
+    # told not to follow it still reads the whole body into memory.
+    request = requests.Request("POST", url, data=body, headers=dict(headers))
+    try:
+        with (
+            line.clock(),
+            line.send(
+                request.prepare(), stream=True, timeout=timeout, verify=ca_file or True, proxies={}
+            ) as response,
+        ):
+            try:
                 content = response.raw.read(MOST_BYTES, decode_content=False)
-                return Answer(
-                    response.status_code, _excerpt(content), retry_after(response.headers.get("retry-after"))
+            except (HTTPError, OSError):
+                content = (
+                    b""  # it broke off, after the status was said: of a body no more than an excerpt is shown
                 )
-        except AddressRefused as refused:
-            raise Refused(str(refused)) from None
-        except Exception as problem:
-            if line.refused:
-                raise Refused(line.refused) from None
-            if isinstance(problem, (requests.RequestException, OSError)) or line.expired:
-                raise Unreachable(line.sentence(problem)) from None
-            raise
+            if line.expired:
+                raise TimeoutError
+            return Answer(
+                response.status_code, _excerpt(content), retry_after(response.headers.get("retry-after"))
+            )
+    except AddressRefused as refused:
+        raise Refused(str(refused)) from None
+    except Exception as problem:
+        if line.refused:
+            raise Refused(line.refused) from None
+        if isinstance(problem, (requests.RequestException, HTTPError, OSError)) or line.expired:
+            raise Unreachable(line.sentence(problem)) from None
+        raise
+    finally:
+        line.close()
 
 
 def retry_after(header: str | None, now: datetime | None = None) -> float | None:
     """This will read a Retry-After header: seconds or an HTTP date; None if it is neither."""
     if not header:
         return None
-    if re.fullmatch(r"\s*\d{1,12}\s*", header):
+    if re.fullmatch(r"\s*[0-9]{1,12}\s*", header):
         return float(header)
     try:
         moment = parsedate_to_datetime(header)
@@ -119,6 +130,8 @@ class _Line(HTTPAdapter):
             raise
         # A duplicate, because TLS takes the descriptor away from the original: hanging up must work for both.
         self.handles.append(connection.dup())
+        if self.expired:  # the clock looked before there was anything to hang up
+            self.hang_up()
         return connection
 
     def hang_up(self) -> None:
@@ -133,13 +146,15 @@ class _Line(HTTPAdapter):
             handle.close()
 
     def sentence(self, problem: Exception) -> str:
-        if self.expired or isinstance(problem, requests.Timeout):
+        if self.expired or monotonic() >= self.deadline or isinstance(problem, requests.Timeout):
             return f"There was no answer within {self.timeout:g} s."
         if isinstance(problem, requests.exceptions.SSLError):
-            return "Its TLS certificate could not be verified."
+            if "CERTIFICATE_VERIFY_FAILED" in repr(problem) or "CertificateError" in repr(problem):
+                return "Its TLS certificate could not be verified."
+            return "A TLS connection could not be made."
         if "NameResolution" in repr(problem) or "gaierror" in repr(problem):
             return "Its name could not be resolved."
-        if isinstance(problem, requests.ConnectionError):
+        if isinstance(problem, (requests.ConnectionError, HTTPError)):
             return "It could not be connected to, or hung up."
         return f"It could not be sent ({type(problem).__name__})."
 

@@ -32,11 +32,11 @@ def seal(keys: Sequence[str], value: Any, context: str) -> str:
 
 def unseal(keys: Sequence[str], token: str, context: str) -> Any:
     """Return the value that was sealed. Raises SealBroken, or ValueError for a missing or malformed key."""
+    cipher = _cipher(tuple(keys))
     try:
-        plain = _cipher(tuple(keys)).decrypt(token)
-    except InvalidToken:
+        sealed_for, value = json.loads(cipher.decrypt(token))
+    except (InvalidToken, ValueError):
         raise SealBroken(f"what was sealed for {context} does not open with any key in use") from None
-    sealed_for, value = json.loads(plain)
     if sealed_for != context:
         raise SealBroken(f"what was presented for {context} was sealed for something else")
     return value

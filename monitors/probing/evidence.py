@@ -39,7 +39,8 @@ class Redaction:
         """Return the first `limit` characters of `text` with secrets masked, also one that the cut would halve."""
         # PostgreSQL's text and jsonb hold no NUL, and one would cost the whole batch of outcomes.
         text = text.replace("\0", "\N{REPLACEMENT CHARACTER}")
-        kept, at = [], 0
+        kept: list[str] = []
+        at = 0
         for match in self._pattern.finditer(text) if self._pattern else ():
             if match.start() >= limit:
                 break

@@ -3,7 +3,7 @@
 import functools
 import re
 
-_PART = re.compile(r"([1-5]\d\d)(?:-([1-5]\d\d))?")
+_PART = re.compile(r"([1-5][0-9]{2})(?:-([1-5][0-9]{2}))?")
 
 
 @functools.lru_cache(maxsize=1024)

@@ -4,127 +4,26 @@ What libcurl would do by itself is switched off: redirects, cookies, netrc, prox
 decompression, other protocols. What it does better than anyone stays: the protocol, the clock, the sockets.
 """
 
-import functools
 import os
-import re
-import socket
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlsplit
 
 import pycurl
 
-from healthmon.lib import sealing
-from healthmon.lib.addresses import Guard, ascii_url, url_problem
 from monitors.probing import certificates, errors
+from monitors.probing.answer import Answer
 from monitors.probing.evidence import BODY_CHARACTERS, DETAIL_CHARACTERS, Redaction
-from monitors.probing.expectations import parse_expected_status, status_matches
-from monitors.probing.outcome import FAILING, TARGET_CONTEXT, Outcome, Reason, Target
-from monitors.probing.probe import Surroundings, Unfit
+from monitors.probing.expectations import status_matches
+from monitors.probing.outcome import FAILING, Outcome, Reason, Target
+from monitors.probing.probe import Surroundings
+from monitors.probing.request import Request, first_request, location_of, resolved, unsealed
 
 MAX_HOPS = 5
-MAX_BODY_BYTES = 1_048_576
-MAX_HEADER_BYTES = 131_072  # all header lines together, those of any number of 1xx answers included
 REUSE_SECONDS = 300
 _REDIRECTS = frozenset((301, 302, 303, 307, 308))
-_REDIRECT_URL_LENGTH = 8192  # single sign-on sends long ones
-_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}")
-_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
-_NOT_IN_A_HEADER = re.compile(r"[\r\n\0]")
-_OUR_HEADERS = frozenset(
-    ("content-length", "transfer-encoding")
-)  # a wrong one would desynchronise the connection
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What one hop sends."""
-
-    url: str
-    method: str
-    headers: Mapping[str, str]
-    body: str | None
-
-    def follow(self, status_code: int, url: str) -> "Request":
-        """Return the request that a redirect asks for.
-
-        RFC 9110, section 15.4: 303 turns everything but HEAD into GET, and so do 301 and 302 with POST. Another
-        origin is told nothing that was meant for this one: no header of ours, no body.
-        """
-        to_get = (status_code == 303 and self.method != "HEAD") or (
-            status_code in (301, 302) and self.method == "POST"
-        )
-        kept = self
-        if to_get:
-            headers = {
-                name: value for name, value in self.headers.items() if not name.lower().startswith("content-")
-            }
-            kept = replace(self, method="GET", headers=headers, body=None)
-        if _origin(url) != _origin(self.url):
-            kept = replace(kept, headers={}, body=None)
-        return replace(kept, url=url)
-
-
-class Answer:
-    """What curl's callbacks collect during one hop, up to the caps."""
-
-    def __init__(self, guard: Guard, keep_bytes: int) -> None:
-        self._guard = guard
-        self._keep_bytes = keep_bytes
-        self.lines: list[bytes] = []
-        self.body = bytearray()
-        self.headers_complete = False
-        self.too_large = ""
-        self.refusals: list[str] = []
-        self.families: set[int] = set()
-        self.socket_error: OSError | None = None
-        self._header_bytes = self._body_bytes = 0
-
-    def open_socket(self, purpose: int, address: Any) -> Any:
-        """Open the socket that curl is about to connect, unless its address is refused: then no packet leaves."""
-        refusal = self._guard.refusal(address.addr[0])
-        if refusal is not None:
-            self.refusals.append(refusal)
-            return pycurl.SOCKET_BAD
-        try:
-            opened = _HandedOver(address.family, address.socktype, address.protocol)
-        except OSError as error:
-            self.socket_error = error
-            return pycurl.SOCKET_BAD
-        self.families.add(address.family)
-        return opened
-
-    def take_header(self, line: bytes) -> int | None:
-        self._header_bytes += len(line)
-        if self._header_bytes > MAX_HEADER_BYTES:
-            self.too_large = f"The headers are larger than {MAX_HEADER_BYTES // 1024} kB."
-            return 0
-        if line.startswith(b"HTTP/"):  # the next answer: those before it were 1xx
-            self.lines.clear()
-            self.headers_complete = False
-        elif not line.strip():
-            self.headers_complete = True
-        self.lines.append(line)
-        return None
-
-    def take_body(self, data: bytes) -> int | None:
-        self._body_bytes += len(data)
-        if self._body_bytes > MAX_BODY_BYTES:
-            self.too_large = f"The body is larger than {MAX_BODY_BYTES // 1_048_576} MB."
-            return 0
-        if len(self.body) < self._keep_bytes:
-            self.body += data[: self._keep_bytes - len(self.body)]
-        return None
-
-
-class _HandedOver(socket.socket):
-    """A socket whose descriptor pycurl duplicates; ours closes when dropped, without a ResourceWarning."""
-
-    def __del__(self) -> None:
-        self.close()
 
 
 @dataclass(slots=True)
@@ -167,8 +66,8 @@ class HttpProbe:
         self._surroundings = surroundings
         self._started_at = now
         self._deadline = time.monotonic() + target.timeout_seconds
-        self._secrets = _unsealed(target, surroundings)
-        self._request = self._sent = _first_request(target, self._secrets)
+        self._secrets = unsealed(target, surroundings.probe_keys)
+        self._request = self._sent = first_request(target, self._secrets)
         self._hops = 0
         self._timings = Timings()
         self._all_reused = True
@@ -207,7 +106,7 @@ class HttpProbe:
             return self._outcome(status_code, *self._failure(curl, code, message))
         if not self._answer.headers_complete:  # curl is content with half a header
             return self._outcome(status_code, Reason.connect, "The answer broke off in its headers.")
-        location = _location(self._answer.lines)
+        location = location_of(self._answer.lines)
         if self._target.follow_redirects and status_code in _REDIRECTS and location:
             return self._redirect(status_code, location)
         return self._outcome(status_code, *self._verdict(status_code))
@@ -221,7 +120,7 @@ class HttpProbe:
             self._surroundings.certificate_looks.looked(self._target.monitor_id, time.monotonic())
 
     def _redirect(self, status_code: int, location: str) -> Outcome | None:
-        url, problem = _resolved(self._request.url, location)
+        url, problem = resolved(self._request.url, location)
         if problem is not None:
             return self._outcome(status_code, Reason.redirect, f"It redirects to a URL that {problem}.")
         if self._hops == MAX_HOPS:
@@ -322,50 +221,6 @@ class HttpProbe:
         return self._redaction
 
 
-@dataclass(frozen=True, slots=True)
-class Secrets:
-    """What of a request travelled sealed."""
-
-    headers: Mapping[str, str] = field(default_factory=dict)
-    body: str | None = None
-
-
-def _unsealed(target: Target, surroundings: Surroundings) -> Secrets:
-    if target.sealed is None:
-        return Secrets()
-    try:
-        secrets = sealing.unseal(surroundings.probe_keys, target.sealed, TARGET_CONTEXT)
-    except (sealing.SealBroken, ValueError):
-        raise Unfit("Its secrets cannot be opened; is HEALTHMON_PROBE_KEYS the same everywhere?") from None
-    return Secrets(secrets.get("headers") or {}, secrets.get("body"))
-
-
-def _first_request(target: Target, secrets: Secrets) -> Request:
-    url = _checked(target.url)
-    try:
-        parse_expected_status(target.expected_status)
-    except ValueError as error:
-        raise Unfit(f"Its expected status cannot be read: {error}.") from None
-    if not _TOKEN.fullmatch(target.method) or target.method == "CONNECT":
-        raise Unfit("Its method is not one of HTTP's.")
-    overridden = {name.lower() for name in secrets.headers}
-    headers = {name: value for name, value in target.headers.items() if name.lower() not in overridden}
-    headers.update(secrets.headers)
-    for name, value in headers.items():
-        if not _TOKEN.fullmatch(name) or _NOT_IN_A_HEADER.search(value):
-            raise Unfit("One of its headers has a line break or another character that no header may have.")
-    sent = {name: value for name, value in headers.items() if name.lower() not in _OUR_HEADERS}
-    return Request(url, target.method, sent, target.body if secrets.body is None else secrets.body)
-
-
-@functools.lru_cache(maxsize=20_000)  # a monitor's URL is the same at every slot, and checking it costs 30 µs
-def _checked(url: str) -> str:
-    problem = url_problem(url)
-    if problem is not None:
-        raise Unfit(f"Its URL {problem}.")
-    return ascii_url(url)
-
-
 def _keep_bytes(request: Request) -> int:
     """Return how much of a body to keep so that a secret across the cut is still seen, and masked, as a whole."""
     longest = max(map(len, (*request.headers.values(), request.body or "")))
@@ -415,40 +270,6 @@ def _ask(curl: Any, request: Request) -> None:
         curl.setopt(pycurl.CUSTOMREQUEST, request.method)
     if lines:
         curl.setopt(pycurl.HTTPHEADER, [line.encode() for line in lines])
-
-
-def _location(lines: Sequence[bytes]) -> str:
-    """Return the value of the Location header, "" if there is none."""
-    for line in lines:
-        name, _, value = line.partition(b":")
-        if name.strip().lower() == b"location":
-            return value.decode("utf-8", "replace").strip()
-    return ""
-
-
-def _resolved(base: str, location: str) -> tuple[str, str | None]:
-    """Return the URL that a Location means, and what is wrong with it, if anything is.
-
-    Judged as it came: curl's own CURLINFO_REDIRECT_URL has user names taken out and backslashes turned.
-    """
-    if not location.isprintable():  # urljoin would drop a tab without a word
-        return "", "contains a control character"
-    location = location.replace(" ", "%20")
-    try:
-        url = location if _SCHEME.match(location) else urljoin(base, location)
-    except ValueError:
-        return "", "has a host or port that cannot be read"
-    problem = url_problem(url, longest=_REDIRECT_URL_LENGTH)
-    return ("", problem) if problem else (ascii_url(url), None)
-
-
-def _origin(url: str) -> tuple[str, str, int]:
-    parts = urlsplit(url)
-    return (
-        parts.scheme,
-        (parts.hostname or "").removesuffix("."),
-        parts.port or {"https": 443}.get(parts.scheme, 80),
-    )
 
 
 def _spelled(status_code: int | None) -> str:

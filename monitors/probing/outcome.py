@@ -45,14 +45,14 @@ class _Wire:
         """Return the value as a JSON-able dict."""
         return {
             name: value
-            for name, default in _defaults(type(self)).items()
+            for name, default in _defaults(type(self)).items()  # type: ignore[arg-type]
             if (value := getattr(self, name)) != default
         }
 
     @classmethod
     def from_wire(cls, wire: Mapping[str, Any]) -> Self:
         """Return the value; what a newer publisher added is ignored. Raises TypeError when a field is missing."""
-        known = _defaults(cls)
+        known = _defaults(cls)  # type: ignore[arg-type]
         return cls(**{name: value for name, value in wire.items() if name in known})
 
 

@@ -79,8 +79,7 @@ def test_judges_a_mapped_address_as_the_one_inside(ip):
 def test_refuses_every_other_way_to_write_ipv4_inside_ipv6(ip):
     number = int(ip)
     for form in (
-        number,  # compatible
-        0xFFFF_0000 << 16 | number << 0 | 0xFFFF << 48,  # in ::ffff:0:0/96's neighbourhood
+        number,  # IPv4-compatible
         int(IPv6Address("::ffff:0:0:0")) | number,  # translated
         int(IPv6Address("64:ff9b::")) | number,  # NAT64
         int(IPv6Address("64:ff9b:1::")) | number,
@@ -196,7 +195,9 @@ def test_refuses_other_closed_addresses_at_once(host):
     assert CLOSED.url_refusal(f"http://{host}/")
 
 
-@pytest.mark.parametrize("host", ["example.com", "8.8.8.8", "[2606:4700::1111]", "localhost.example.com", "1e100.net"])
+@pytest.mark.parametrize(
+    "host", ["example.com", "8.8.8.8", "[2606:4700::1111]", "localhost.example.com", "1e100.net"]
+)
 def test_leaves_names_to_the_resolver(host):
     assert CLOSED.url_refusal(f"http://{host}/") is None
 
@@ -248,7 +249,7 @@ def test_connects_within_the_time_given():
 @pytest.mark.parametrize("host", ["no-such-host.invalid", "a" * 64 + ".example", "a..b", ""])
 def test_raises_gaierror_for_what_does_not_resolve(host):
     with pytest.raises(socket.gaierror):
-        resolve(host, 0, 5) and CLOSED.connect("", 80, 0)
+        resolve(host, 80, 5)
 
 
 def test_waits_for_a_lookup_no_longer_than_told():

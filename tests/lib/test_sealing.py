@@ -8,7 +8,9 @@ from healthmon.lib.sealing import SealBroken, new_key, seal, unseal
 OLD, NEW = new_key(), new_key()
 
 
-@pytest.mark.parametrize("value", [None, "", "s3cret", {"headers": {"A": "ü\n\0"}, "body": None}, [1, 2.5, True]])
+@pytest.mark.parametrize(
+    "value", [None, "", "s3cret", {"headers": {"A": "ü\n\0"}, "body": None}, [1, 2.5, True]]
+)
 def test_opens_what_it_sealed(value):
     token = seal([NEW], value, "channel:1")
     assert token.isascii()

@@ -243,7 +243,7 @@ def _read_request(stream: BinaryIO) -> Seen | None:
         lines.append(line)
     headers = BytesParser().parsebytes(b"".join(lines), headersonly=True)
     body = stream.read(int(headers.get("Content-Length", "0")))
-    return Seen(start[0].decode(), start[1].decode(), headers, body)
+    return Seen(start[0].decode("latin-1"), start[1].decode("latin-1"), headers, body)
 
 
 def _head(status: int, headers: Headers) -> bytes:
