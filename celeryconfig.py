@@ -30,8 +30,8 @@ task_acks_on_failure = True  # a task that raised is not redelivered either, for
 worker_prefetch_multiplier = 1  # what waits in a worker's memory is what its death takes along
 worker_soft_shutdown_timeout = 10.0  # SIGTERM: finish what is in hand for this long before handing back
 worker_enable_soft_shutdown_on_idle = True
-worker_cancel_long_running_tasks_on_connection_loss = True  # what it would acknowledge is not its any more
-worker_max_tasks_per_child = 100_000  # bounds a slow leak; at 50 batches a second that is half an hour
+# Threads cannot be cancelled, and need not be: every task holds a row's lock or lease, and a second run finds it gone.
+worker_cancel_long_running_tasks_on_connection_loss = False
 
 # --- the broker goes away -----------------------------------------------------------------------------
 broker_connection_retry_on_startup = True

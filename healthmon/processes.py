@@ -6,7 +6,8 @@ import subprocess
 import sys
 import time
 import xmlrpc.client
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -120,12 +121,19 @@ class Processes:
         try:
             with self._rpc() as rpc:
                 return bool(rpc.supervisor.getState())
-        except (OSError, xmlrpc.client.Error):
+        except ProcessesFailed:
             return False
 
-    def _rpc(self) -> Any:
+    @contextmanager
+    def _rpc(self) -> Iterator[Any]:
         transport = SupervisorTransport(None, None, f"unix://{self.env.run_dir / 'rpc.sock'}")
-        return xmlrpc.client.ServerProxy("http://127.0.0.1", transport)
+        try:
+            with xmlrpc.client.ServerProxy("http://127.0.0.1", transport) as rpc:
+                yield rpc
+        except (OSError, xmlrpc.client.Error) as error:
+            raise ProcessesFailed(
+                f"supervisord does not do as it is told ({error}; log: {self.log('supervisord')})."
+            ) from error
 
 
 def exported(env: Environment, environ: Mapping[str, str]) -> dict[str, str]:

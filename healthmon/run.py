@@ -28,6 +28,7 @@ from types import FrameType
 from typing import Any
 
 from healthmon import demo, embedded, environment
+from healthmon.client import ApiFailed
 from healthmon.embedded import EmbeddedFailed
 from healthmon.environment import Environment, EnvironmentInvalid
 from healthmon.processes import OURS, Processes, ProcessesFailed, exported, last_words
@@ -119,10 +120,11 @@ def _listens(path: Path) -> bool:
 class Installation:
     """healthmon on one data folder: `start` it, use it, `stop` it. The tests' Stack is one as well."""
 
-    def __init__(self, environ: Mapping[str, str]) -> None:
+    def __init__(self, environ: Mapping[str, str], *, ready_seconds: float = READY_SECONDS) -> None:
         """`environ` is all there is: nothing is read from os.environ. Raises EnvironmentInvalid."""
         self.env = environment.read(environ)
         self._given = dict(environ)
+        self._ready_seconds = ready_seconds
         self._lock: Any = None
         self.processes = Processes(self.env, environ)
 
@@ -203,24 +205,29 @@ class Installation:
 
     def _prepare_database(self) -> Owner:
         log = self.processes.log("prepare")
-        with log.open("wb") as stderr:
-            done = subprocess.run(
-                [sys.executable, "-m", "healthmon.prepare"],
-                env=self.processes.environ,
-                cwd=environment.PROJECT,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=stderr,
-                timeout=PREPARE_SECONDS,
-                start_new_session=True,
-            )
+        try:
+            with log.open("wb") as stderr:
+                done = subprocess.run(
+                    [sys.executable, "-m", "healthmon.child", "python", "-m", "healthmon.prepare"],
+                    env=self.processes.environ,
+                    cwd=environment.PROJECT,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=stderr,
+                    timeout=PREPARE_SECONDS,
+                    start_new_session=True,
+                )
+        except subprocess.TimeoutExpired as error:
+            raise ProcessesFailed(
+                f"The migrations took more than {PREPARE_SECONDS} s (log: {log})."
+            ) from error
         if done.returncode:
             raise ProcessesFailed(f"The database could not be prepared: {last_words(log)} (log: {log}).")
         answer = json.loads(done.stdout.splitlines()[-1])
         return Owner(email=answer["email"], password=answer["password"])
 
     def _wait_until_ready(self) -> None:
-        self._wait(lambda: self._not_running() or ill_part(f"{self.url}/healthz/ready"), READY_SECONDS)
+        self._wait(lambda: self._not_running() or ill_part(f"{self.url}/healthz/ready"), self._ready_seconds)
 
     def _not_running(self) -> str:
         # Right after a restart the page still speaks of ticks and probers of the last run.
@@ -280,11 +287,16 @@ def keep_secrets(env: Environment) -> None:
         "# Made by the first start. Lose HEALTHMON_FIELD_KEYS and the database's secrets are lost with it."
     ]
     lines += [f"{name}={value}" for name, value in kept.items()]
-    unfinished = file.with_suffix(".unfinished")
+    write_private(file, "\n".join(lines) + "\n")
+
+
+def write_private(file: Path, text: str) -> None:
+    """This function will write a file for our own eyes, whole or not at all."""
+    unfinished = file.with_name(f"{file.name}.unfinished")
     unfinished.unlink(missing_ok=True)
     descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w") as out:
-        out.write("\n".join(lines) + "\n")
+        out.write(text)
         out.flush()
         os.fsync(out.fileno())
     unfinished.rename(file)
@@ -337,7 +349,7 @@ def demo_settings(environ: Mapping[str, str]) -> dict[str, str]:
     password = kept.read_text() if kept.exists() else secrets.token_urlsafe(12)
     if not kept.exists():
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        kept.write_text(password)
+        write_private(kept, password)
     return {
         **environ,
         "HEALTHMON_DATA_DIR": str(folder),
@@ -372,15 +384,18 @@ def main(arguments: list[str] | None = None) -> int:
     with_demo = parser.parse_args(arguments).demo
     interruption = Interruption()
     interruption.listen()
-    os.umask(0o077)
     try:
         environ = {**environment.read_file(environment.PROJECT / ".env"), **os.environ}
         run(environ, with_demo=with_demo, interruption=interruption)
     except KeyboardInterrupt:
         say("healthmon has stopped; its data is kept.")
         return 0
-    except (EnvironmentInvalid, Refused, EmbeddedFailed, ProcessesFailed) as error:
+    except (EnvironmentInvalid, Refused, EmbeddedFailed, ProcessesFailed, ApiFailed) as error:
         print(f"healthmon: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        full = "; the disk is full, free 200 MB or more" if error.errno == errno.ENOSPC else ""
+        print(f"healthmon: {error}{full}.", file=sys.stderr)
         return 1
     return 0
 

@@ -136,7 +136,7 @@ REST_FRAMEWORK = {
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_PARSER_CLASSES": ["healthmon.lib.api.BoundedJSONParser"],
     "DEFAULT_PAGINATION_CLASS": "healthmon.lib.api.CursorPages",
-    "DEFAULT_FILTER_BACKENDS": ["django_filters.rest_framework.DjangoFilterBackend"],
+    "DEFAULT_FILTER_BACKENDS": ["healthmon.lib.filters.StrictFilters"],
     "DEFAULT_SCHEMA_CLASS": "accounts.schema.ApiSchema",
     "EXCEPTION_HANDLER": "healthmon.lib.api.problem",
     "UNAUTHENTICATED_USER": None,
@@ -221,7 +221,7 @@ HEALTHMON_PROBE_KEYS = ENV.probe_keys
 HEALTHMON_RAW_RETENTION_DAYS = ENV.raw_retention_days
 
 # --- seeing ------------------------------------------------------------------------------------------------
-LOGGING = logs.configuration("django", pretty=sys.stderr.isatty())
+LOGGING = logs.configuration(os.environ.get("SUPERVISOR_PROCESS_NAME", "django"), pretty=sys.stderr.isatty())
 
 if ENV.sentry_dsn:
     import sentry_sdk

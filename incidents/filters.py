@@ -2,12 +2,13 @@ from typing import ClassVar
 
 import django_filters as filters
 
+from healthmon.lib.filters import IdFilter
 from incidents.models import Incident
 
 
 class IncidentFilter(filters.FilterSet):
     status = filters.MultipleChoiceFilter(choices=Incident.Status.choices)
-    monitor = filters.NumberFilter(field_name="monitor_id")
+    monitor = IdFilter(field_name="monitor_id")
 
     class Meta:
         model = Incident

@@ -6,6 +6,7 @@ Each of these writes the incident, its timeline and the deliveries that tell of 
 import json
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
 from django.db import connection, transaction
 
@@ -48,6 +49,7 @@ _OPEN = """
 
 
 def _open(changes: Sequence[StatusChange]) -> list[Message]:
+    changes = list({change.monitor_id: change for change in reversed(changes)}.values())  # the first of each
     rows = [
         (
             change.team_id, change.monitor_id, change.monitor_name, change.monitor_url, Incident.Status.OPEN.value,
@@ -100,7 +102,7 @@ _RESOLUTIONS = {"paused": Incident.Resolution.PAUSED, "deleted": Incident.Resolu
 
 def _close(changes: Sequence[StatusChange]) -> list[Message]:
     by_monitor = {change.monitor_id: change for change in changes}
-    columns = [
+    columns: list[Any] = [
         list(by_monitor),
         [change.at for change in by_monitor.values()],
         [_RESOLUTIONS.get(c.after, Incident.Resolution.RECOVERED).value for c in by_monitor.values()],
@@ -140,7 +142,7 @@ def _close(changes: Sequence[StatusChange]) -> list[Message]:
                 monitor_url=change.monitor_url,
                 runbook_url=change.runbook_url,
                 tags=change.tags,
-                by=people.get(change.by_user_id, ""),
+                by=people.get(change.by_user_id or 0, ""),
                 resolution=resolution,
             )
         )
@@ -171,7 +173,9 @@ def resolve(incident: Incident, by: User, now: datetime) -> Incident:
     incident.resolved_at = max(now, incident.opened_at)
     incident.resolution = Incident.Resolution.BY_PERSON
     incident.save(update_fields=["status", "resolved_at", "resolution"])
-    incident.events.create(kind=IncidentEvent.Kind.RESOLVED, at=now, by=by, text="By a person")
+    incident.events.create(
+        kind=IncidentEvent.Kind.RESOLVED, at=now, by=by, text=Incident.Resolution.BY_PERSON.label
+    )
     outbox.enqueue([_message(incident, "resolved", by, now)], now)
     return incident
 

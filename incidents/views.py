@@ -6,6 +6,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.viewsets import ReadOnlyModelViewSet
 
+from accounts.authentication import caller
 from accounts.models import Role
 from accounts.scoping import TeamScoped
 from healthmon.lib.api import Conflict
@@ -42,7 +43,7 @@ class IncidentViewSet(TeamScoped, ReadOnlyModelViewSet):
 
     def _after(self, deed) -> Response:
         try:
-            incident = deed(self.get_object(), self.request.user, read_clock())
+            incident = deed(self.get_object(), caller(self.request), read_clock())
         except services.IncidentClosed as closed:
             raise Conflict(str(closed)) from None
         return Response(self.get_serializer(incident).data)
@@ -53,7 +54,9 @@ class IncidentViewSet(TeamScoped, ReadOnlyModelViewSet):
         """Add a line to its timeline."""
         said = CommentSerializer(data=request.data)
         said.is_valid(raise_exception=True)
-        event = services.comment(self.get_object(), request.user, said.validated_data["text"], read_clock())
+        event = services.comment(
+            self.get_object(), caller(request), said.validated_data["text"], read_clock()
+        )
         return Response(EventSerializer(event).data, status=201)
 
     @extend_schema(responses=EventSerializer(many=True), filters=False)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import datetime
+from typing import Any
 
 from django.db import connection
 
@@ -24,7 +25,7 @@ def turn(at: Mapping[int, datetime]) -> None:
 
     Call it in the transaction that changed them, with the monitors' rows locked.
     """
-    columns = [list(at), list(at.values())]
+    columns: list[Any] = [list(at), list(at.values())]
     with connection.cursor() as cursor:
         cursor.execute(_END, columns)
         cursor.execute(_BEGIN, columns)

@@ -142,7 +142,9 @@ def _advance(new: Sequence[tuple[Slot, Outcome]], now: datetime) -> None:
     for (monitor_id, region_id, _), outcome in sorted(new):
         by_key[monitor_id, region_id].append(outcome)  # in the order of their slots
 
-    moved: dict[int, Outcome | None] = {}  # monitors with a region whose status changed, and the outcome that did it
+    moved: dict[
+        int, Outcome | None
+    ] = {}  # monitors with a region whose status changed, and the outcome that did it
     updates = []
     for key, state, policy in _lock(by_key):
         latest, certificate_expires_at = None, None
@@ -157,8 +159,16 @@ def _advance(new: Sequence[tuple[Slot, Outcome]], now: datetime) -> None:
         if latest is not None:
             updates.append(
                 (
-                    *key, state.status, state.failures, state.successes, state.slows, state.seen_until,
-                    state.recheck_at, latest.reason, latest.total_ms, certificate_expires_at,
+                    *key,
+                    state.status,
+                    state.failures,
+                    state.successes,
+                    state.slows,
+                    state.seen_until,
+                    state.recheck_at,
+                    latest.reason,
+                    latest.total_ms,
+                    certificate_expires_at,
                 )  # fmt: skip
             )
     if updates:

@@ -9,7 +9,7 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from healthmon.lib.addresses import Guard, url_problem
-from healthmon.lib.api import StrictModelSerializer, StrictSerializer
+from healthmon.lib.api import StrictModelSerializer, StrictSerializer, one_line
 from monitors import headers as header_secrets
 from monitors.models import DEFAULT_REGION, INTERVALS, MAX_BODY_CHARS, Monitor, Region, Result
 from monitors.probing.expectations import parse_expected_status
@@ -97,8 +97,14 @@ class HeadersField(serializers.Field):
         return shown
 
 
+def without_comma(text: str) -> None:
+    # The console and its filters write several tags with commas between them.
+    if "," in text:
+        raise serializers.ValidationError("A tag holds no comma.")
+
+
 class TagsField(serializers.ListField):
-    child = serializers.CharField(max_length=50)
+    child = serializers.CharField(max_length=50, validators=[one_line, without_comma])
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(max_length=MOST_TAGS, **kwargs)
@@ -150,7 +156,10 @@ class MonitorSerializer(StrictModelSerializer):
             "certificate_expires_at", "created_at", "updated_at",
         ]  # fmt: skip
         read_only_fields = ["status", "status_changed_at", "created_at", "updated_at"]
-        extra_kwargs = {"degraded_after_ms": {"min_value": 1, "max_value": 60_000}}
+        extra_kwargs = {
+            "name": {"validators": [one_line]},
+            "degraded_after_ms": {"min_value": 1, "max_value": 60_000},
+        }
 
     def get_last_checked_at(self, monitor: Monitor) -> str | None:
         seen = [state.seen_until for state in monitor.states.all() if state.seen_until]
@@ -169,11 +178,6 @@ class MonitorSerializer(StrictModelSerializer):
             state.certificate_expires_at for state in monitor.states.all() if state.certificate_expires_at
         ]
         return serializers.DateTimeField().to_representation(min(dates)) if dates else None
-
-    def validate_name(self, name: str) -> str:
-        if not name.isprintable():
-            raise serializers.ValidationError("A name is one line.")
-        return name
 
     def validate_url(self, url: str) -> str:
         if problem := url_problem(url):
@@ -219,13 +223,14 @@ class MonitorSerializer(StrictModelSerializer):
 
     def _split(self, given: Mapping[str, tuple[str | None, bool]]) -> dict[str, Any]:
         kept = header_secrets.unseal(self.instance.sealed_headers) if self.instance else {}
+        in_any_case = {name.lower(): value for name, value in kept.items()}
         secret = {}
         for name, (value, is_secret) in given.items():
             if not is_secret:
                 continue
-            if value is None and name not in kept:
+            if value is None and name.lower() not in in_any_case:
                 raise serializers.ValidationError({"headers": {name: "This secret header has no value yet."}})
-            secret[name] = kept[name] if value is None else value
+            secret[name] = in_any_case[name.lower()] if value is None else value
         return {
             "headers": {name: value for name, (value, is_secret) in given.items() if not is_secret},
             # Sealing makes another token each time; the same secrets keep the one they have.

@@ -79,8 +79,14 @@ _CADENCE = {"interval_seconds"}
 def update(
     monitor: Monitor, columns: Mapping[str, Any], now: datetime, regions: Sequence[str] | None = None
 ) -> Monitor:
-    """This will change a monitor's columns (not `enabled`: that is pause and resume) and where it is probed from."""
-    monitor = _locked([monitor.id])[0]
+    """This will change a monitor's columns (not `enabled`: that is pause and resume) and where it is probed from.
+
+    Raises Monitor.DoesNotExist if it was deleted meanwhile.
+    """
+    found = _locked([monitor.id])
+    if not found:
+        raise Monitor.DoesNotExist
+    [monitor] = found
     changed = {name: value for name, value in columns.items() if getattr(monitor, name) != value}
     cadence = bool(_CADENCE & changed.keys())
     for name, value in changed.items():

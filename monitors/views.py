@@ -11,11 +11,13 @@ from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import status
 from rest_framework.decorators import action
 from rest_framework.exceptions import ValidationError
+from rest_framework.generics import get_object_or_404
 from rest_framework.mixins import ListModelMixin
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.viewsets import GenericViewSet, ModelViewSet
 
+from accounts.authentication import caller
 from accounts.models import Role
 from accounts.scoping import TeamScoped
 from healthmon.lib.api import Conflict
@@ -59,21 +61,24 @@ class MonitorViewSet(TeamScoped, ModelViewSet):
         regions = columns.pop("regions", None)
         enabled = columns.pop("enabled", None)
         with transaction.atomic():
-            monitor = services.update(serializer.instance, columns, now, regions)
+            try:
+                monitor = services.update(serializer.instance, columns, now, regions)
+            except Monitor.DoesNotExist:
+                raise Http404 from None  # deleted since it was looked up
             if enabled is True:
                 services.resume([monitor], now)
             elif enabled is False:
-                services.pause([monitor], self.request.user, now)
+                services.pause([monitor], caller(self.request), now)
         return monitor
 
     def perform_destroy(self, instance: Monitor) -> None:
-        services.delete([instance], self.request.user, read_clock())
+        services.delete([instance], caller(self.request), read_clock())
 
     @extend_schema(request=None, responses=MonitorSerializer)
     @action(detail=True, methods=["post"])
     def pause(self, request: Request, pk: str) -> Response:
         """Stop probing it and resolve its incident. Pausing what is paused changes nothing."""
-        services.pause([self.get_object()], request.user, read_clock())
+        services.pause([self.get_object()], caller(request), read_clock())
         return Response(self.get_serializer(self.get_object()).data)
 
     @extend_schema(request=None, responses=MonitorSerializer)
@@ -131,8 +136,7 @@ class MonitorViewSet(TeamScoped, ModelViewSet):
         known = {
             monitor.id: monitor
             for monitor in self.get_queryset().filter(
-                id__in=[row["id"] for row in rows["update"] if isinstance(row.get("id"), int)]
-                + rows["delete"]
+                id__in=[row["id"] for row in rows["update"] if type(row.get("id")) is int] + rows["delete"]
             )
         }
         context = self.get_serializer_context() | {
@@ -148,7 +152,7 @@ class MonitorViewSet(TeamScoped, ModelViewSet):
                 self.team, [part[0] for part in parts], now, [part[1] for part in parts]
             )
             updated = [self._change(serializer) for serializer in updating]
-            services.delete([known[monitor_id] for monitor_id in rows["delete"]], request.user, now)
+            services.delete([known[monitor_id] for monitor_id in rows["delete"]], caller(request), now)
         shown = {
             monitor.id: monitor
             for monitor in self.get_queryset().filter(id__in=[m.id for m in created + updated])
@@ -163,12 +167,7 @@ class MonitorViewSet(TeamScoped, ModelViewSet):
 
     def get_object_of_team(self) -> Monitor:
         """Like get_object, for actions whose filters are those of something else than monitors."""
-        monitor = (
-            self.get_queryset().filter(pk=self.kwargs["pk"]).first() if self.kwargs["pk"].isdigit() else None
-        )
-        if monitor is None:
-            raise Http404
-        return monitor
+        return get_object_or_404(self.get_queryset(), pk=self.kwargs["pk"])
 
 
 def _judged(rows: Mapping[str, list], known: Mapping[int, Monitor], context: dict) -> tuple[list, list, dict]:
@@ -181,7 +180,7 @@ def _judged(rows: Mapping[str, list], known: Mapping[int, Monitor], context: dic
     updating = []
     seen: set[int] = set()
     for index, row in enumerate(rows["update"]):
-        monitor = known.get(row.get("id")) if isinstance(row.get("id"), int) else None
+        monitor = known.get(row["id"]) if type(row.get("id")) is int else None  # true is 1 to isinstance
         if monitor is None or monitor.id in seen:
             errors["update"][index] = {"id": "The id of a monitor of this team is needed, each once."}
             continue

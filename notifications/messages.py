@@ -49,7 +49,7 @@ def subject(message: Message) -> str:
     if message.kind == "test":
         return "Test from healthmon"
     word = {"opened": "DOWN", "resolved": "UP", "acknowledged": "ACKNOWLEDGED"}.get(
-        message.kind, message.kind.upper()
+        message.kind, message.kind.upper().replace("_", " ")
     )
     if message.kind == "resolved" and message.resolution != "recovered":
         word = "RESOLVED"

@@ -49,7 +49,7 @@ def enqueue(happened: Sequence[Message], now: datetime) -> None:
             "channel__team_id", "channel_id", "scope", "tag", "monitor_id"
         )
     ]
-    told = _told_of_opening([m.incident_id for m in happened if m.kind == "resolved"])
+    told = _told_of_opening([m.incident_id for m in happened if m.kind == "resolved" and m.incident_id])
     records = MessageRecord.objects.bulk_create(_record(m, slugs[m.team_id], now) for m in happened)
     wanted = [
         (record, channel_id)
@@ -57,6 +57,8 @@ def enqueue(happened: Sequence[Message], now: datetime) -> None:
         for channel_id in sorted(routing.recipients(message, interests) | told[message.incident_id])
     ]
     enabled = dict(Channel.objects.filter(id__in={c for _, c in wanted}).values_list("id", "enabled"))
+    # A channel that was deleted since its subscription was read must not cost what happened.
+    wanted = [(record, c) for record, c in wanted if c in enabled]
     Delivery.objects.bulk_create(_delivery(record, c, enabled[c], now) for record, c in wanted)
     if wanted:
         transaction.on_commit(nudge)
@@ -104,7 +106,7 @@ def incident_url(incident_id: int | None) -> str:
     )
 
 
-def _told_of_opening(incident_ids: Sequence[int | None]) -> dict[int | None, set[int]]:
+def _told_of_opening(incident_ids: Sequence[int]) -> dict[int | None, set[int]]:
     told: dict[int | None, set[int]] = defaultdict(set)
     if incident_ids:
         for incident_id, channel_id in (
@@ -161,18 +163,24 @@ def lease(now: datetime, limit: int = 100) -> list[Lease]:
 
 @dataclass(frozen=True, slots=True)
 class Parcel:
-    """All that a transport needs to send, and the lease to settle with."""
+    """All that a transport needs to send, and the lease to settle with.
+
+    The secrets are still sealed: a seal that does not open costs an attempt, like any other failure to send.
+    """
 
     lease: Lease
+    team_id: int
     channel_kind: str
     config: dict
+    sealed_secrets: str
     envelope: Envelope
 
 
 def begin(claimed: Lease, now: datetime) -> Parcel | None:
     """This will make a lease the right to send now, count the attempt, and return what to send.
 
-    None if the lease is another's by now, or the channel was disabled meanwhile (the delivery is then dead).
+    None if the lease is another's by now, or if the delivery is dead instead: the channel was disabled meanwhile,
+    or the last attempt was begun and never settled (what kills its process must not be tried for ever).
     """
     until = now + timedelta(seconds=SEND_SECONDS)
     leased = Delivery.objects.filter(
@@ -189,14 +197,23 @@ def begin(claimed: Lease, now: datetime) -> Parcel | None:
                 f"channel disabled: {delivery.channel.disabled_reason or 'by hand'}",
             )
             return None
+        if delivery.attempts > len(RETRY_SECONDS):
+            _end(
+                delivery,
+                Delivery.Status.DEAD,
+                "healthmon stopped in the middle of the last attempt to send it",
+            )
+            return None
         delivery.attempts += 1
         delivery.leased_until = until
         delivery.save(update_fields=["attempts", "leased_until"])
     message, channel = delivery.message, delivery.channel
     return Parcel(
         Lease(delivery.id, until),
+        channel.team_id,
         channel.kind,
-        channel.config | secrets_of(channel),
+        channel.config,
+        channel.sealed_secrets,
         Envelope(
             key=delivery.key,
             kind=message.kind,
@@ -210,11 +227,12 @@ def begin(claimed: Lease, now: datetime) -> Parcel | None:
 
 def secrets_of(channel: Channel) -> dict:
     """This will open a channel's sealed secrets."""
-    if not channel.sealed_secrets:
-        return {}
-    return sealing.unseal(
-        settings.HEALTHMON_FIELD_KEYS, channel.sealed_secrets, _secret_context(channel.team_id)
-    )
+    return open_secrets(channel.team_id, channel.sealed_secrets)
+
+
+def open_secrets(team_id: int, sealed: str) -> dict:
+    """This will open what `seal_secrets` sealed for a team. Raises sealing.SealBroken."""
+    return sealing.unseal(settings.HEALTHMON_FIELD_KEYS, sealed, _secret_context(team_id)) if sealed else {}
 
 
 def seal_secrets(team_id: int, secrets: dict) -> str:

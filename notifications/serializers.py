@@ -5,7 +5,7 @@ from typing import Any
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from healthmon.lib.api import StrictModelSerializer
+from healthmon.lib.api import StrictModelSerializer, one_line
 from notifications import outbox, services
 from notifications.messages import KINDS
 from notifications.models import Channel, Delivery, Subscription
@@ -33,6 +33,7 @@ class ChannelSerializer(StrictModelSerializer):
         model = Channel
         fields = ["id", "name", "kind", "config", "enabled", "disabled_reason", "created_at", "updated_at"]
         read_only_fields = ["disabled_reason", "created_at", "updated_at"]
+        extra_kwargs = {"name": {"validators": [one_line]}}
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         if self.instance and attrs.get("kind", self.instance.kind) != self.instance.kind:

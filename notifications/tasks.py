@@ -22,7 +22,7 @@ def relay(**_future) -> None:
             kwargs={"delivery_id": lease.delivery_id, "leased_until": lease.until.isoformat()},
             expires=outbox.LEASE_SECONDS,
         )
-    if len(leases) == LEASES_AT_ONCE:
+    if len(leases) >= LEASES_AT_ONCE:
         outbox.nudge()  # there may be more
 
 
@@ -46,10 +46,11 @@ def deliver(*, delivery_id: int, leased_until: str, **_future) -> None:
 def send(parcel: outbox.Parcel) -> DeliveryFailed | None:
     """This will try once, and return why it failed if it did."""
     try:
-        TRANSPORTS[parcel.channel_kind].send(parcel.envelope, parcel.config)
+        config = parcel.config | outbox.open_secrets(parcel.team_id, parcel.sealed_secrets)
+        TRANSPORTS[parcel.channel_kind].send(parcel.envelope, config)
     except DeliveryFailed as failure:
         return failure
-    except Exception as bug:  # noqa: BLE001 - a transport's bug costs an attempt of one delivery, not the delivery
+    except Exception as bug:
         log.exception("transport_bug", channel_kind=parcel.channel_kind)
         return DeliveryFailed(f"healthmon could not send it ({type(bug).__name__}); its log says why")
     return None

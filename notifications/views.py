@@ -1,5 +1,6 @@
 """Channels, subscriptions and deliveries over HTTP."""
 
+from django.db import IntegrityError, transaction
 from django.db.models import QuerySet
 from drf_spectacular.utils import extend_schema
 from rest_framework import status
@@ -67,6 +68,19 @@ class SubscriptionViewSet(TeamScoped, ModelViewSet):
         if not getattr(self, "swagger_fake_view", False):
             context["team"] = self.team
         return context
+
+    def perform_create(self, serializer: SubscriptionSerializer) -> None:
+        self._save(serializer)
+
+    def perform_update(self, serializer: SubscriptionSerializer) -> None:
+        self._save(serializer)
+
+    def _save(self, serializer: SubscriptionSerializer) -> None:
+        try:
+            with transaction.atomic():
+                serializer.save()
+        except IntegrityError:
+            raise Conflict("Somebody else wrote the same at the same moment; look again.") from None
 
 
 class DeliveryViewSet(TeamScoped, ReadOnlyModelViewSet):

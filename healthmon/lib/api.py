@@ -26,6 +26,7 @@ __all__ = [
     "StrictSerializer",
     "bad_request",
     "not_found",
+    "one_line",
     "permission_denied",
     "problem",
     "server_error",
@@ -268,6 +269,12 @@ class StrictSerializer(serializers.Serializer):
         if wrong:
             raise exceptions.ValidationError(wrong)
         return value
+
+
+def one_line(text: str) -> None:
+    """A validator of names: they are shown in lists, and go into mail subjects."""
+    if not text.isprintable():
+        raise serializers.ValidationError("This is one line, without control characters.")
 
 
 class StrictModelSerializer(StrictSerializer, serializers.ModelSerializer):

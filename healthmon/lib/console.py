@@ -1,6 +1,6 @@
-"""What the pages of the admin console share: looking without changing, and forms judged by the API's own serializers."""
+"""What pages of the admin console share: looking without changing, and forms that the API's serializers judge."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from django import forms
@@ -65,7 +65,7 @@ class JudgedForm(forms.ModelForm):
             )
 
 
-def _sentences(problem: Any, of: str = ""):
+def _sentences(problem: Any, of: str = "") -> Iterator[str]:
     if isinstance(problem, Mapping):
         for name, inner in problem.items():
             yield from _sentences(inner, f"{of}{name}: ")

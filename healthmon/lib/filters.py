@@ -31,5 +31,5 @@ class StrictFilters(DjangoFilterBackend):
         if filters := self.get_filterset_class(view, queryset):
             unknown = request.query_params.keys() - filters.base_filters.keys() - PAGING
             if unknown:
-                raise ValidationError({name: "There is no such filter." for name in sorted(unknown)})
+                raise ValidationError(dict.fromkeys(sorted(unknown), "There is no such filter."))
         return super().filter_queryset(request, queryset, view)

@@ -6,8 +6,9 @@ import django.core.validators
 import django.db.models.deletion
 import django.db.models.expressions
 import django.utils.timezone
-import monitors.state
 from django.db import migrations, models
+
+import monitors.state
 
 
 class Migration(migrations.Migration):

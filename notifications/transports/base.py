@@ -60,4 +60,4 @@ class Transport(Protocol):
 def refuse_unknown(config: Mapping[str, Any], known: frozenset[str]) -> None:
     """This will raise ConfigInvalid for fields a transport does not know, each by its name."""
     if unknown := sorted(set(config) - known):
-        raise ConfigInvalid({name: "There is no such setting." for name in unknown})
+        raise ConfigInvalid(dict.fromkeys(unknown, "There is no such setting."))
