@@ -15,6 +15,7 @@ accept_content = ["json"]
 task_serializer = "json"
 result_serializer = "json"
 task_ignore_result = True  # results are rows; no result backend to fill or to trust
+result_expires = None  # … and none to clean up every night
 enable_utc = True
 timezone = "UTC"
 
@@ -63,15 +64,16 @@ task_routes = {
 }
 
 # --- beat: a handful of system entries, never one per monitor --------------------------------------------
-# `expires` keeps ticks that nobody consumed from piling up while workers are away.
+# `expire_seconds` (what the database scheduler calls it; `expires` it would drop) keeps ticks that nobody consumed
+# from piling up while workers are away.
 beat_schedule = {
-    "tick": {"task": "monitors.tasks.tick", "schedule": 1.0, "options": {"expires": 2}},
-    "sweep": {"task": "monitors.tasks.sweep", "schedule": 30.0, "options": {"expires": 30}},
-    "relay": {"task": "notifications.tasks.relay", "schedule": 2.0, "options": {"expires": 4}},
+    "tick": {"task": "monitors.tasks.tick", "schedule": 1.0, "options": {"expire_seconds": 2}},
+    "sweep": {"task": "monitors.tasks.sweep", "schedule": 10.0, "options": {"expire_seconds": 10}},
+    "relay": {"task": "notifications.tasks.relay", "schedule": 2.0, "options": {"expire_seconds": 4}},
     "partitions": {
         "task": "monitors.tasks.keep_partitions",
         "schedule": 3600.0,
-        "options": {"expires": 3600},
+        "options": {"expire_seconds": 3600},
     },
 }
 beat_max_loop_interval = 1

@@ -53,7 +53,7 @@ def run(bench: Bench, *, quick: bool, say, **_: Any) -> dict[str, Any]:
             postgres = bench.usage()["postgres"].cpu_seconds
             done = subprocess.run(
                 [sys.executable, "-c", _TICKS, str(SECONDS)],
-                env=processes.environ | {"DJANGO_SETTINGS_MODULE": "healthmon.settings", "PYTHONPATH": str(environment.PROJECT)},
+                env=processes.environ | {"DJANGO_SETTINGS_MODULE": "healthmon.settings"},
                 cwd=environment.PROJECT, stdout=subprocess.PIPE, check=True, text=True,
             )  # fmt: skip
             postgres = bench.usage()["postgres"].cpu_seconds - postgres

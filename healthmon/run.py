@@ -39,6 +39,7 @@ PREPARE_SECONDS = 600  # migrations of a large installation
 READY_SECONDS = 60
 LEFTOVER_SECONDS = 130  # the longest a run that was cut off may need to stop its processes
 PAUSE_SECONDS = 0.1
+DEFAULT_REGION = "default"  # the one that every database begins with
 STARTS_ALLOWED = 3  # of one process before we call it broken
 
 
@@ -78,6 +79,14 @@ def check_disk(
         raise Refused(
             f"Only {free // 1024**2} MB are free on the disk of {folder}; "
             f"free {DISK_FLOOR_BYTES // 1024**2} MB or set HEALTHMON_DATA_DIR to another disk."
+        )
+
+
+def check_region(env: Environment) -> None:
+    if env.region != DEFAULT_REGION:
+        raise Refused(
+            f"HEALTHMON_REGION is {env.region!r}, and this machine serves {DEFAULT_REGION!r}; leave it out here, "
+            "it is for a prober that runs by itself."
         )
 
 
@@ -142,6 +151,7 @@ class Installation:
         check_port(self.env.port)
         check_disk(self.env.data_dir)
         check_version(self.env)
+        check_region(self.env)
         for note in embedded.prepare(self.env):
             print(f"healthmon: {note}", file=sys.stderr)
         keep_secrets(self.env)

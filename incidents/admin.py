@@ -11,7 +11,7 @@ from unfold.admin import TabularInline
 from unfold.decorators import action, display
 
 from healthmon.lib.clock import now as read_clock
-from healthmon.lib.console import ToLookAt, asked, shown
+from healthmon.lib.console import ToLookAt, asked, chosen, shown
 from incidents import services
 from incidents.models import Incident, IncidentEvent
 
@@ -87,7 +87,7 @@ class IncidentAdmin(ToLookAt):
         ),
     )
     def acknowledge_one(self, request: HttpRequest, form: forms.Form, object_id: str) -> HttpResponse:
-        self.acknowledge_selected(request, self.get_queryset(request).filter(pk=object_id))
+        self.acknowledge_selected(request, chosen(self, request, object_id))
         return shown("incidents_incident", object_id)
 
     @action(
@@ -97,5 +97,5 @@ class IncidentAdmin(ToLookAt):
         dialog=asked("Resolve this incident?", "The monitor stays what its probes say it is.", "Resolve"),
     )
     def resolve_one(self, request: HttpRequest, form: forms.Form, object_id: str) -> HttpResponse:
-        self.resolve_selected(request, self.get_queryset(request).filter(pk=object_id))
+        self.resolve_selected(request, chosen(self, request, object_id))
         return shown("incidents_incident", object_id)

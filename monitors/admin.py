@@ -18,7 +18,7 @@ from unfold.widgets import (
 )
 
 from healthmon.lib.clock import now as read_clock
-from healthmon.lib.console import JudgedForm, ToLookAt, asked, shown
+from healthmon.lib.console import JudgedForm, ToLookAt, asked, chosen, shown
 from monitors import services
 from monitors.models import DEFAULT_REGION, Monitor, Prober, Region, Result
 from monitors.serializers import HeadersField, MonitorSerializer, columns_and_regions
@@ -54,9 +54,9 @@ class MonitorForm(JudgedForm):
             self.initial["regions"] = list(self.instance.states.values_list("region__slug", flat=True))
 
     def serializer(self, data: Mapping[str, Any]) -> MonitorSerializer:
-        data = {name: value for name, value in data.items() if name != "team"} | {
-            "headers": data.get("headers") or {}
-        }
+        data = {name: value for name, value in data.items() if name != "team"}
+        if data["headers"] is None:
+            data["headers"] = {}
         return MonitorSerializer(self.instance if self.instance.pk else None, data=data)
 
 
@@ -169,7 +169,7 @@ class MonitorAdmin(ModelAdmin):
         ),
     )
     def pause_one(self, request: HttpRequest, form: forms.Form, object_id: str) -> HttpResponse:
-        self.pause_selected(request, self.get_queryset(request).filter(pk=object_id))
+        self.pause_selected(request, chosen(self, request, object_id))
         return shown("monitors_monitor", object_id)
 
     @action(
@@ -181,7 +181,7 @@ class MonitorAdmin(ModelAdmin):
         ),
     )
     def resume_one(self, request: HttpRequest, form: forms.Form, object_id: str) -> HttpResponse:
-        self.resume_selected(request, self.get_queryset(request).filter(pk=object_id))
+        self.resume_selected(request, chosen(self, request, object_id))
         return shown("monitors_monitor", object_id)
 
     @action(
@@ -191,7 +191,7 @@ class MonitorAdmin(ModelAdmin):
         dialog=asked("Check it now?", "It is probed within two seconds, out of turn.", "Check now"),
     )
     def check_one(self, request: HttpRequest, form: forms.Form, object_id: str) -> HttpResponse:
-        self.check_selected(request, self.get_queryset(request).filter(pk=object_id))
+        self.check_selected(request, chosen(self, request, object_id))
         return shown("monitors_monitor", object_id)
 
 

@@ -1,11 +1,14 @@
 """What machines do: tick, sweep, record, keep partitions. Thin: each reads the clock once and calls the engine."""
 
+import time
 from collections.abc import Iterable
 
 import structlog
 from celery import current_app, shared_task
+from celery.exceptions import Reject
 from celery.signals import worker_ready
 from django.conf import settings
+from django.db import InterfaceError, OperationalError
 
 from healthmon.lib import queues
 from healthmon.lib.clock import now as read_clock
@@ -16,6 +19,9 @@ log = structlog.get_logger(__name__)
 
 # Messages waiting for the probers of a region beyond which its slots are shed: some 20,000 checks behind.
 BACKLOG_LIMIT = 200
+# A batch that the database cannot take is tried again this often and this long; after that its slots are history.
+PATIENCE_SECONDS = 1.0
+TRIED_FOR_SECONDS = 600
 
 
 @shared_task(name="monitors.tasks.tick")
@@ -79,10 +85,19 @@ def publish(targets: Iterable[Target], until: int, *, urgent: bool = False) -> N
 
 @shared_task(name="monitors.tasks.record")
 def record(*, outcomes: list[dict], prober: dict | None = None, **_future) -> None:
+    """Write down what came back. While the database is away the message goes back to its queue, until it is old."""
     now = read_clock()
-    if prober:
-        recording.heard_from(prober["name"], prober["region"], now)
-    recording.record([Outcome.from_wire(wire) for wire in outcomes], now)
+    try:
+        if prober:
+            recording.heard_from(prober["name"], prober["region"], now)
+        recording.record([Outcome.from_wire(wire) for wire in outcomes], now)
+    except (OperationalError, InterfaceError) as problem:
+        newest = max((wire["scheduled_at"] for wire in outcomes), default=0)
+        if newest < now.timestamp() - TRIED_FOR_SECONDS:
+            raise
+        log.warning("not_recorded_yet", outcomes=len(outcomes), problem=str(problem).partition("\n")[0])
+        time.sleep(PATIENCE_SECONDS)
+        raise Reject("the database is away", requeue=True) from problem
 
 
 @shared_task(name="monitors.tasks.keep_partitions")

@@ -13,7 +13,7 @@ from unfold.decorators import action, display
 from unfold.widgets import UnfoldAdminTextareaWidget
 
 from healthmon.lib.clock import now as read_clock
-from healthmon.lib.console import JudgedForm, ToLookAt, asked, shown
+from healthmon.lib.console import JudgedForm, ToLookAt, asked, chosen, shown
 from notifications import services
 from notifications.models import Channel, Delivery, Subscription
 from notifications.serializers import ChannelSerializer, ConfigField
@@ -43,8 +43,18 @@ class ChannelForm(JudgedForm):
         )
 
 
+class SubscriptionFormSet(forms.BaseInlineFormSet):
+    def clean(self) -> None:
+        super().clean()
+        for form in self.forms:
+            monitor = getattr(form, "cleaned_data", {}).get("monitor")
+            if monitor and self.instance.team_id and monitor.team_id != self.instance.team_id:
+                form.add_error("monitor", "This monitor is another team's.")
+
+
 class SubscriptionInline(TabularInline):
     model = Subscription
+    formset = SubscriptionFormSet
     fields = ["scope", "tag", "monitor"]
     autocomplete_fields = ["monitor"]
     extra = 1
@@ -88,7 +98,7 @@ class ChannelAdmin(ModelAdmin):
         dialog=asked("Send a test?", "It takes the way that alerts take.", "Send"),
     )
     def test_one(self, request: HttpRequest, form: forms.Form, object_id: str) -> HttpResponse:
-        delivery = services.test(self.get_queryset(request).get(pk=object_id), read_clock())
+        delivery = services.test(chosen(self, request, object_id).get(), read_clock())
         messages.success(request, "A test is on its way; this page says how it went.")
         return shown("notifications_delivery", delivery.pk)
 

@@ -4,7 +4,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from django import forms
-from django.http import HttpRequest, HttpResponse
+from django.db.models import QuerySet
+from django.forms.models import construct_instance
+from django.http import Http404, HttpRequest, HttpResponse
 from django.urls import reverse
 from rest_framework.serializers import Serializer
 from unfold.admin import ModelAdmin
@@ -19,6 +21,14 @@ def asked(question: str, description: str, submit: str) -> ActionDialog:
 def shown(model: str, object_id: object) -> HttpResponse:
     """This will send the dialog's page to an object of `app_model`, where it says what was done."""
     return HttpResponse(headers={"HX-Redirect": reverse(f"admin:{model}_change", args=[object_id])})
+
+
+def chosen(options: ModelAdmin, request: HttpRequest, object_id: str) -> QuerySet:
+    """This will return the one row that a deed is about, as a queryset. Raises Http404."""
+    row = options.get_object(request, object_id)
+    if row is None:
+        raise Http404
+    return options.get_queryset(request).filter(pk=row.pk)
 
 
 class ToLookAt(ModelAdmin):
@@ -53,11 +63,11 @@ class JudgedForm(forms.ModelForm):
         # Instead of the model's own validation: the serializer knows more, and the database has the last word.
         if self.errors:
             return
-        serializer = self.serializer(
-            {name: value for name, value in self.cleaned_data.items() if value is not None}
-        )
+        serializer = self.serializer(self.cleaned_data)
         if serializer.is_valid():
             self.validated = serializer.validated_data
+            if self.instance._state.adding:  # never saved, but named in messages, and asked for its team
+                construct_instance(self, self.instance)
             return
         for field, problem in serializer.errors.items():
             self.add_error(

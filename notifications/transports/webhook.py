@@ -68,7 +68,7 @@ def judge(answer: outgoing.Answer) -> None:
     """This will return if an HTTP answer means that the message was taken, and raise DeliveryFailed if not.
 
     2xx is success. 3xx is not followed: a signed message goes where the owner said. 410 means gone. 429 and 503
-    may ask for time. Of the others 4xx are permanent (but 408, 425: asking again may help), 5xx are not.
+    may ask for time. Of the others 4xx are permanent, 5xx are not.
     """
     code = answer.status_code
     if 200 <= code < 300:
@@ -78,7 +78,7 @@ def judge(answer: outgoing.Answer) -> None:
         raise DeliveryFailed(said, gone=True)
     if code in (429, 503):
         raise DeliveryFailed(said, retry_after=answer.retry_after_seconds)
-    raise DeliveryFailed(said, permanent=400 <= code < 500 and code not in (408, 425))
+    raise DeliveryFailed(said, permanent=400 <= code < 500)
 
 
 def new_secret() -> str:
