@@ -23,7 +23,7 @@ from healthmon.lib.clock import from_epoch
 from incidents import services as incidents
 from incidents.changes import StatusChange
 from monitors import periods
-from monitors.models import Prober, Region
+from monitors.models import Region
 from monitors.probing.outcome import Outcome
 from monitors.state import Policy, State, Status, advance, overall
 
@@ -68,9 +68,16 @@ def _commit_without_waiting(yes: bool) -> None:
         cursor.execute("SELECT set_config('synchronous_commit', %s, true)", ["off" if yes else "on"])
 
 
+_HEARD_FROM = """
+    INSERT INTO monitors_prober (name, region, seen_at) VALUES (%s, %s, %s)
+    ON CONFLICT (name) DO UPDATE SET region = excluded.region, seen_at = excluded.seen_at
+"""
+
+
 def heard_from(name: str, region: str, now: datetime) -> None:
     """This will note that a prober's word has come all the way to the database."""
-    Prober.objects.update_or_create(name=name[:200], defaults={"region": region[:40], "seen_at": now})
+    with connection.cursor() as cursor:
+        cursor.execute(_HEARD_FROM, [name[:200], region[:40], now])
 
 
 # `EXISTS` drops results of monitors that are gone: nobody would ever read them.

@@ -11,13 +11,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 
+import structlog
 from django.conf import settings
 from django.db import connection, transaction
 
 from healthmon.lib import sealing
-from monitors.headers import unseal
+from monitors import headers
 from monitors.models import INTERVALS, Region
 from monitors.probing.outcome import TARGET_CONTEXT, Target
+
+log = structlog.get_logger(__name__)
 
 # Slots are handed out this long before they fall due, so that the prober has them when their moment comes.
 AHEAD_SECONDS = 1
@@ -102,8 +105,8 @@ def regions() -> list[str]:
 
 # What a Target is made of. `s` is the state in one region, `m` the monitor, `r` the region.
 _TARGET = """
-    m.id, r.slug, m.kind, m.url, m.method, m.headers, m.sealed_headers, m.body, m.timeout_seconds, m.expected_status,
-    m.follow_redirects, m.verify_tls, m.degraded_after_ms, m.connection, m.interval_seconds
+    m.id, m.team_id, r.slug, m.kind, m.url, m.method, m.headers, m.sealed_headers, m.body, m.timeout_seconds,
+    m.expected_status, m.follow_redirects, m.verify_tls, m.degraded_after_ms, m.connection, m.interval_seconds
 """
 
 _DUE = f"""
@@ -186,8 +189,8 @@ def lost(until: int, limit: int = 10_000) -> list[Target]:
 
 def _target(row: tuple, *, expires_at: int | None = None, urgent: bool = False) -> Target:
     (
-        monitor_id, region, kind, url, method, headers, sealed_headers, body, timeout_seconds, expected_status,
-        follow_redirects, verify_tls, degraded_after_ms, connection_mode, interval_seconds, slot,
+        monitor_id, team_id, region, kind, url, method, plain_headers, sealed_headers, body, timeout_seconds,
+        expected_status, follow_redirects, verify_tls, degraded_after_ms, connection_mode, interval_seconds, slot,
     ) = row  # fmt: skip
     return Target(
         monitor_id=monitor_id,
@@ -197,9 +200,9 @@ def _target(row: tuple, *, expires_at: int | None = None, urgent: bool = False) 
         kind=kind,
         url=url,
         method=method,
-        headers=json.loads(headers) if headers != "{}" else {},
+        headers=json.loads(plain_headers) if plain_headers != "{}" else {},
         body=None,
-        sealed=_sealed_for_probers(monitor_id, sealed_headers, body) if sealed_headers or body else None,
+        sealed=_sealed_for_probers(team_id, sealed_headers, body) if sealed_headers or body else None,
         timeout_seconds=timeout_seconds,
         expected_status=expected_status,
         follow_redirects=follow_redirects,
@@ -212,10 +215,18 @@ def _target(row: tuple, *, expires_at: int | None = None, urgent: bool = False) 
 
 # Resealing costs some 150 µs; a monitor's secrets are the same at every slot, and so may the token be.
 @lru_cache(maxsize=20_000)
-def _sealed_for_probers(monitor_id: int, sealed_headers: str, body: str) -> str:
-    """This will move a monitor's secrets from the database's key to the probers', so that the broker sees none."""
-    secrets = {"headers": unseal(sealed_headers), "body": body or None}
-    return sealing.seal(settings.HEALTHMON_PROBE_KEYS, secrets, TARGET_CONTEXT)
+def _sealed_for_probers(team_id: int, sealed_headers: str, body: str) -> str:
+    """This will move a monitor's secrets from the database's key to the probers', so that the broker sees none.
+
+    What does not open is handed on as a token that does not either: that monitor is inconclusive and says why, and
+    the tick goes on for all others.
+    """
+    try:
+        secrets = {"headers": headers.unseal(team_id, sealed_headers), "body": body or None}
+        return sealing.seal(settings.HEALTHMON_PROBE_KEYS, secrets, TARGET_CONTEXT)
+    except (sealing.SealBroken, ValueError) as problem:
+        log.error("secrets_unreadable", team_id=team_id, problem=str(problem))
+        return "unreadable"
 
 
 def batches(targets: Iterable[Target], size: int = BATCH) -> Iterator[list[Target]]:

@@ -92,7 +92,7 @@ class HeadersField(serializers.Field):
 
     def to_representation(self, monitor: Monitor) -> dict[str, Any]:
         shown: dict[str, Any] = dict(monitor.headers)
-        for name, value in header_secrets.unseal(monitor.sealed_headers).items():
+        for name, value in header_secrets.readable(monitor.team_id, monitor.sealed_headers).items():
             shown[name] = {"value": header_secrets.masked(value), "secret": True}
         return shown
 
@@ -222,7 +222,9 @@ class MonitorSerializer(StrictModelSerializer):
         return getattr(self.instance, name) if self.instance else Monitor._meta.get_field(name).default
 
     def _split(self, given: Mapping[str, tuple[str | None, bool]]) -> dict[str, Any]:
-        kept = header_secrets.unseal(self.instance.sealed_headers) if self.instance else {}
+        kept: Mapping[str, str] = {}
+        if self.instance:
+            kept = header_secrets.readable(self.instance.team_id, self.instance.sealed_headers)
         in_any_case = {name.lower(): value for name, value in kept.items()}
         secret = {}
         for name, (value, is_secret) in given.items():
@@ -233,10 +235,7 @@ class MonitorSerializer(StrictModelSerializer):
             secret[name] = in_any_case[name.lower()] if value is None else value
         return {
             "headers": {name: value for name, (value, is_secret) in given.items() if not is_secret},
-            # Sealing makes another token each time; the same secrets keep the one they have.
-            "sealed_headers": self.instance.sealed_headers
-            if self.instance and secret == kept
-            else header_secrets.seal(secret),
+            "secret_headers": secret,
         }
 
 

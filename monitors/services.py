@@ -15,7 +15,7 @@ from kombu.exceptions import OperationalError
 from accounts.models import Team, User
 from incidents import services as incidents
 from incidents.changes import StatusChange
-from monitors import periods, recording
+from monitors import headers, periods, recording
 from monitors.models import DEFAULT_REGION, Monitor, Region, RegionState
 from monitors.state import Status
 
@@ -35,11 +35,13 @@ def create(
 ) -> list[Monitor]:
     """This will create monitors from validated columns and have each looked at within two seconds.
 
+    Secret headers come in the clear as `secret_headers`, and are sealed here.
+
     `regions` names, for each row, where it is probed from; without it, the default region.
     """
     monitors = Monitor.objects.bulk_create(
         Monitor(
-            **row,
+            **_sealed(team.id, row),
             team=team,
             status=Status.NEW if row.get("enabled", True) else Status.PAUSED,
             status_changed_at=now,
@@ -62,6 +64,15 @@ def create(
     return monitors
 
 
+def _sealed(team_id: int, columns: Mapping[str, Any], present: str = "") -> dict[str, Any]:
+    """Secret headers come as `secret_headers` and go into the row sealed. The same ones keep the token they have."""
+    columns = dict(columns)
+    secret = columns.pop("secret_headers", None)
+    if secret is not None and secret != headers.readable(team_id, present):
+        columns["sealed_headers"] = headers.seal(team_id, secret)
+    return columns
+
+
 def _fresh_state(monitor: Monitor, region_id: int, now: datetime) -> RegionState:
     return RegionState(
         monitor=monitor,
@@ -71,8 +82,11 @@ def _fresh_state(monitor: Monitor, region_id: int, now: datetime) -> RegionState
     )
 
 
-# What decides which slots there are; a change of these begins a new period, so that coverage counts right.
-_CADENCE = {"interval_seconds"}
+# What a probe asks and expects: whoever corrects it wants to know now whether that helped, not at the next slot.
+_ASKED = {
+    "url", "method", "headers", "sealed_headers", "body", "timeout_seconds", "expected_status", "follow_redirects",
+    "verify_tls", "degraded_after_ms", "connection", "interval_seconds",
+}  # fmt: skip
 
 
 @transaction.atomic
@@ -87,19 +101,20 @@ def update(
     if not found:
         raise Monitor.DoesNotExist
     [monitor] = found
+    columns = _sealed(monitor.team_id, columns, monitor.sealed_headers)
     changed = {name: value for name, value in columns.items() if getattr(monitor, name) != value}
-    cadence = bool(_CADENCE & changed.keys())
     for name, value in changed.items():
         setattr(monitor, name, value)
     if changed:
         monitor.updated_at = now
         monitor.save(update_fields=[*changed, "updated_at"])
-    if regions is not None and _set_regions(monitor, regions, now):
-        cadence = True
-    if cadence:
-        periods.turn({monitor.id: now})
-        _look_now([monitor.id], now)
+    moved = regions is not None and _set_regions(monitor, regions, now)
+    if moved or "interval_seconds" in changed:
+        periods.turn({monitor.id: now})  # coverage counts the slots of each cadence by itself
+    if moved:
         incidents.apply(recording.settle({monitor.id: None}, now), now)
+    if moved or _ASKED & changed.keys():
+        _look_now([monitor.id], now)
     monitor.refresh_from_db()
     return monitor
 

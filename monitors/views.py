@@ -98,7 +98,15 @@ class MonitorViewSet(TeamScoped, ModelViewSet):
             raise Conflict(str(paused)) from None
         return Response(self.get_serializer(self.get_object()).data, status=status.HTTP_202_ACCEPTED)
 
-    @extend_schema(responses=ResultSerializer(many=True), filters=False)
+    @extend_schema(
+        responses=ResultSerializer(many=True),
+        filters=False,  # the schema would look for them on monitors
+        parameters=[
+            OpenApiParameter("since", OpenApiTypes.DATETIME, description="Scheduled then or later."),
+            OpenApiParameter("until", OpenApiTypes.DATETIME, description="Scheduled before that."),
+            OpenApiParameter("region", OpenApiTypes.STR, description="Slug of a region."),
+        ],
+    )
     @action(detail=True, filterset_class=ResultFilter, ordering=["-scheduled_at", "-region"])
     def results(self, request: Request, pk: str) -> Response:
         """What was seen, newest first."""

@@ -101,7 +101,9 @@ class DeliveryViewSet(TeamScoped, ReadOnlyModelViewSet):
     def _one(self) -> QuerySet[Delivery]:
         return Delivery.objects.filter(pk=self.get_object().pk)
 
-    @extend_schema(request=None, responses=ReplayedSerializer, operation_id="deliveries_replay_filtered")
+    @extend_schema(
+        request=None, responses=ReplayedSerializer, operation_id="deliveries_replay_filtered", filters=True
+    )
     @action(detail=False, methods=["post"], url_path="replay")
     def replay_all(self, request: Request) -> Response:
         """Try again all dead deliveries that the filters leave."""

@@ -289,6 +289,7 @@ class Migration(migrations.Migration):
                 (
                     "monitor",
                     models.ForeignKey(
+                        db_index=False,
                         on_delete=django.db.models.deletion.CASCADE,
                         related_name="states",
                         to="monitors.monitor",

@@ -304,7 +304,7 @@ def test_takes_and_keeps_every_other_url(client, url):
 def secrets_of(shop: Monitor) -> dict[str, str]:
     from monitors.headers import unseal
 
-    return unseal(Monitor.objects.get(pk=shop.pk).sealed_headers)
+    return unseal(shop.team_id, Monitor.objects.get(pk=shop.pk).sealed_headers)
 
 
 def all_columns() -> str:

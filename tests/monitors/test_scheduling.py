@@ -116,7 +116,9 @@ def test_secrets_travel_sealed(team, settings):
     from monitors import headers
     from monitors.probing.outcome import TARGET_CONTEXT
 
-    shop = monitor(team, sealed_headers=headers.seal({"Authorization": "Bearer canary"}), body="canary too")
+    shop = monitor(
+        team, sealed_headers=headers.seal(team.id, {"Authorization": "Bearer canary"}), body="canary too"
+    )
     slot = EPOCH - EPOCH % 30 + shop.offset_seconds
     [target] = scheduling.due(slot - 1, slot)
     assert "canary" not in repr(target)
