@@ -191,6 +191,7 @@ STORAGES = {
 LANGUAGE_CODE = "en"
 TIME_ZONE = "UTC"
 USE_TZ = True
+FORMAT_MODULE_PATH = ["healthmon.formats"]
 UNFOLD = {
     "SITE_TITLE": "healthmon",
     "SITE_HEADER": "healthmon",

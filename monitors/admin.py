@@ -106,7 +106,7 @@ class MonitorAdmin(ModelAdmin):
         results = Result.objects.filter(monitor=monitor).select_related("region").order_by("-scheduled_at")
         rows = format_html_join(
             "",
-            "<tr><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>",
+            "<tr>" + '<td class="pr-4 whitespace-nowrap">{}</td>' * 5 + "<td>{}</td></tr>",
             (
                 (
                     f"{result.started_at:%Y-%m-%d %H:%M:%S}",

@@ -874,7 +874,9 @@ def test_keeps_secrets_of_each_row_apart_in_bulk(client):
     made = bulk(client, create=[GIVEN | {"headers": {"Cookie": f"id={n}"}} for n in range(3)]).json()[
         "created"
     ]
-    assert [secrets_of(Monitor(pk=row["id"])) for row in made] == [{"Cookie": f"id={n}"} for n in range(3)]
+    assert [secrets_of(Monitor.objects.get(pk=row["id"])) for row in made] == [
+        {"Cookie": f"id={n}"} for n in range(3)
+    ]
 
 
 @pytest.mark.parametrize("rows", [20, 200])
