@@ -112,8 +112,8 @@ class Bench:
         )
         ids = [monitor_id for (monitor_id,) in made]
         self.database.execute(
-            "INSERT INTO monitors_regionstate (monitor_id, region_id, status, failures, successes, slows, last_reason)"
-            " SELECT id, (SELECT id FROM monitors_region LIMIT 1), 'new', 0, 0, 0, '' FROM unnest(%s::int[]) AS id",
+            "INSERT INTO monitors_regionstate (monitor_id, region_id, status, failures, successes, slows)"
+            " SELECT id, (SELECT id FROM monitors_region LIMIT 1), 'new', 0, 0, 0 FROM unnest(%s::int[]) AS id",
             [ids],
         )
         self.database.execute(

@@ -152,8 +152,7 @@ class Monitor(models.Model):
 class RegionState(models.Model):
     """How a monitor stands as seen from one region. The row is also the order to probe it from there.
 
-    Rewritten at every result: only `recheck_at`, almost always null, is indexed among what changes, and partially,
-    so that these updates stay heap-only.
+    Of what changes only `recheck_at`, almost always null, is indexed, and partially: updates stay heap-only.
     """
 
     pk = models.CompositePrimaryKey("monitor_id", "region_id")
@@ -164,10 +163,9 @@ class RegionState(models.Model):
     failures = models.SmallIntegerField(default=0)  # in a row
     successes = models.SmallIntegerField(default=0)  # in a row
     slows = models.SmallIntegerField(default=0)  # in a row
-    seen_until = models.DateTimeField(null=True)  # scheduled_at of the newest result that counted
+    # scheduled_at of the newest result that told something; results that all is well pass a quiet state by.
+    seen_until = models.DateTimeField(null=True)
     recheck_at = models.DateTimeField(null=True)
-    last_reason = models.CharField(max_length=12, blank=True, choices=choices_of(Reason))
-    last_total_ms = models.FloatField(null=True)
     certificate_expires_at = models.DateTimeField(null=True)
 
     class Meta:

@@ -1,19 +1,24 @@
 """What came back is written down, and decided upon, in one transaction:
 
 1. the results, each slot once;
-2. the state of the regions that new results speak of;
+2. the state of the regions that new results tell something of;
 3. the status of the monitors whose regions moved, with the period that ends and the one that begins;
 4. incidents and the deliveries that tell of them (`incidents.services.apply`).
 
 A crash anywhere before the commit leaves nothing behind, and the slots are dispatched again; one after it leaves
 all of it. The number of statements does not grow with the batch.
+
+Most results say that what is up is up. Those touch no state: reading, locking and rewriting it was half of what
+PostgreSQL spends on a check. So `seen_until` of a quiet state lags behind; whoever decides on a result that tells
+something asks the results themselves what was seen since.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
 from datetime import datetime, timedelta
 from functools import lru_cache
+from operator import itemgetter
 from typing import Any
 
 from django.db import connection, transaction
@@ -24,7 +29,7 @@ from incidents import services as incidents
 from incidents.changes import StatusChange
 from monitors import periods
 from monitors.models import Region
-from monitors.probing.outcome import Outcome
+from monitors.probing.outcome import Outcome, Reason
 from monitors.state import Policy, State, Status, advance, overall
 
 Key = tuple[int, int]  # monitor id, region id
@@ -50,12 +55,19 @@ def record(outcomes: Iterable[Outcome], now: datetime) -> int:
         return 0
     # Sorted, here and below: two workers that meet on the same rows take them in the same order.
     slots = {slot: found[slot] for slot in sorted(found)}
+    telling = {slot[:2] for slot, outcome in slots.items() if not _says_nothing_new(outcome)}
     with transaction.atomic():
         _commit_without_waiting(True)
+        seen = _seen_until(telling, now) if telling else {}
         new = _insert(slots)
         if new:
-            _advance([(slot, slots[slot]) for slot in new], now)
+            _advance([(slot, slots[slot]) for slot in new], telling, seen, now)
     return len(new)
+
+
+def _says_nothing_new(outcome: Outcome) -> bool:
+    """Whether an outcome changes nothing about a region that is up and quiet."""
+    return outcome.reason is Reason.ok and not outcome.urgent and outcome.certificate_expires_at is None
 
 
 def _commit_without_waiting(yes: bool) -> None:
@@ -120,12 +132,39 @@ def _insert(slots: Mapping[Slot, Outcome]) -> list[Slot]:
         return cursor.fetchall()
 
 
+_SEEN_UNTIL = """
+    SELECT k.monitor_id, k.region_id, extract(epoch FROM max(r.scheduled_at))::bigint
+      FROM unnest(%s::int[], %s::smallint[]) AS k (monitor_id, region_id)
+      JOIN monitors_result r ON r.monitor_id = k.monitor_id AND r.region_id = k.region_id
+     WHERE r.scheduled_at > %s AND r.scheduled_at < %s
+     GROUP BY k.monitor_id, k.region_id
+"""
+
+
+def _seen_until(keys: Iterable[Key], now: datetime) -> dict[Key, int]:
+    """This will return the newest slot recorded of each region, epoch seconds, within a day."""
+    monitor_ids, region_ids = zip(*keys, strict=True)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            _SEEN_UNTIL,
+            [
+                arrays.plain(monitor_ids),
+                arrays.plain(region_ids),
+                now - timedelta(days=1),
+                now + timedelta(hours=1),
+            ],
+        )
+        return {(monitor_id, region_id): slot for monitor_id, region_id, slot in cursor.fetchall()}
+
+
 _LOCK = """
     SELECT s.monitor_id, s.region_id, s.status, s.failures, s.successes, s.slows,
            extract(epoch FROM s.seen_until)::bigint, ceil(extract(epoch FROM s.recheck_at))::bigint,
            m.failures_to_open, m.successes_to_close, m.recheck_seconds, m.interval_seconds
-      FROM monitors_regionstate s JOIN monitors_monitor m ON m.id = s.monitor_id
-     WHERE (s.monitor_id, s.region_id) IN (SELECT * FROM unnest(%s::int[], %s::smallint[]))
+      FROM unnest(%s::int[], %s::smallint[], %s::bool[]) AS k (monitor_id, region_id, telling)
+      JOIN monitors_regionstate s ON s.monitor_id = k.monitor_id AND s.region_id = k.region_id
+      JOIN monitors_monitor m ON m.id = k.monitor_id
+     WHERE k.telling OR NOT (s.status = 'up' AND s.failures = 0 AND s.slows = 0 AND s.recheck_at IS NULL)
      ORDER BY s.monitor_id, s.region_id
        FOR UPDATE OF s
 """
@@ -134,36 +173,38 @@ _UPDATE = """
     UPDATE monitors_regionstate s
        SET status = n.status, failures = n.failures, successes = n.successes, slows = n.slows,
            seen_until = to_timestamp(n.seen_until), recheck_at = to_timestamp(n.recheck_at),
-           last_reason = n.last_reason, last_total_ms = n.last_total_ms,
            certificate_expires_at = coalesce(to_timestamp(n.certificate_expires_at), s.certificate_expires_at)
       FROM unnest(%s::int[], %s::smallint[], %s::text[], %s::smallint[], %s::smallint[], %s::smallint[],
-                  %s::bigint[], %s::bigint[], %s::text[], %s::real[], %s::bigint[])
+                  %s::bigint[], %s::bigint[], %s::bigint[])
            AS n (monitor_id, region_id, status, failures, successes, slows, seen_until, recheck_at,
-                 last_reason, last_total_ms, certificate_expires_at)
+                 certificate_expires_at)
      WHERE s.monitor_id = n.monitor_id AND s.region_id = n.region_id
 """
 
 
-def _advance(new: Sequence[tuple[Slot, Outcome]], now: datetime) -> None:
+def _advance(
+    new: Sequence[tuple[Slot, Outcome]], telling: Collection[Key], seen: Mapping[Key, int], now: datetime
+) -> None:
     by_key: dict[Key, list[Outcome]] = defaultdict(list)
-    for (monitor_id, region_id, _), outcome in sorted(new):
+    for (monitor_id, region_id, _), outcome in sorted(new, key=itemgetter(0)):
         by_key[monitor_id, region_id].append(outcome)  # in the order of their slots
 
     moved: dict[
         int, Outcome | None
     ] = {}  # monitors with a region whose status changed, and the outcome that did it
     updates = []
-    for key, state, policy in _lock(by_key):
-        latest, certificate_expires_at = None, None
+    for key, state, policy in _lock(by_key, telling):
+        before = state = _caught_up(state, seen.get(key))
+        certificate_expires_at = None
         for outcome in by_key[key]:
             after = advance(state, outcome, policy)
             if after is state:
                 continue  # late, or paused: stored, and that is all
             if after.status is not state.status:
                 moved[key[0]] = outcome
-            state, latest = after, outcome
+            state = after
             certificate_expires_at = outcome.certificate_expires_at or certificate_expires_at
-        if latest is not None:
+        if state is not before:
             updates.append(
                 (
                     *key,
@@ -173,8 +214,6 @@ def _advance(new: Sequence[tuple[Slot, Outcome]], now: datetime) -> None:
                     state.slows,
                     state.seen_until,
                     state.recheck_at,
-                    latest.reason,
-                    latest.total_ms,
                     certificate_expires_at,
                 )  # fmt: skip
             )
@@ -186,10 +225,24 @@ def _advance(new: Sequence[tuple[Slot, Outcome]], now: datetime) -> None:
         incidents.apply(settle(moved, now), now)
 
 
-def _lock(keys: Iterable[Key]) -> Iterator[tuple[Key, State, Policy]]:
-    monitor_ids, region_ids = zip(*keys, strict=True)
+def _caught_up(state: State, seen_until: int | None) -> State:
+    """This will return a state that knows of the results that passed it by: each said that all was well.
+
+    Whatever tells something is written into the state with its result, so what is recorded and newer than the
+    state can only be such. It ended every run of failures; that is also how a failure and a success, recorded at
+    the same moment by two workers, come out in the order of their slots.
+    """
+    if seen_until is None or (state.seen_until is not None and seen_until <= state.seen_until):
+        return state
+    return replace(state, failures=0, slows=0, seen_until=seen_until)
+
+
+def _lock(keys: Iterable[Key], telling: Collection[Key]) -> Iterator[tuple[Key, State, Policy]]:
+    """This will lock and return the states that may change: of what tells something, and those that are not quiet."""
+    keys = list(keys)
+    columns = [[key[0] for key in keys], [key[1] for key in keys], [key in telling for key in keys]]
     with connection.cursor() as cursor:
-        cursor.execute(_LOCK, [arrays.plain(monitor_ids), arrays.plain(region_ids)])
+        cursor.execute(_LOCK, [arrays.plain(column) for column in columns])
         for row in cursor.fetchall():
             yield (row[0], row[1]), State(_STATUSES[row[2]], *row[3:8]), _policy(*row[8:12])
 
@@ -206,7 +259,7 @@ _MONITORS = """
       FROM monitors_monitor WHERE id = ANY(%s) ORDER BY id FOR NO KEY UPDATE
 """
 _REGIONS = """
-    SELECT s.monitor_id, r.slug, s.status, s.failures, s.successes, s.last_reason
+    SELECT s.monitor_id, r.slug, s.status, s.failures, s.successes
       FROM monitors_regionstate s JOIN monitors_region r ON r.id = s.region_id
      WHERE s.monitor_id = ANY(%s) ORDER BY s.monitor_id, r.slug
 """
@@ -229,7 +282,7 @@ def settle(moved: Mapping[int, Outcome | None], now: datetime) -> list[StatusCha
         regions: dict[int, list[dict[str, Any]]] = defaultdict(list)
         for monitor_id, *columns in cursor.fetchall():
             regions[monitor_id].append(
-                dict(zip(("region", "status", "failures", "successes", "last_reason"), columns, strict=True))
+                dict(zip(("region", "status", "failures", "successes"), columns, strict=True))
             )
 
     changes = []

@@ -154,7 +154,11 @@ _LOST = f"""
      ) due
      WHERE m.enabled
        AND due.slot + m.timeout_seconds + %s < %s
-       AND (s.seen_until IS NULL OR s.seen_until < to_timestamp(due.slot))
+       AND NOT EXISTS (
+           SELECT FROM monitors_result r
+            WHERE r.monitor_id = m.id AND r.region_id = s.region_id
+              AND r.scheduled_at >= to_timestamp(due.slot) AND r.scheduled_at <= to_timestamp(%s)
+       )
        AND m.updated_at < to_timestamp(due.slot)
      ORDER BY m.id
      LIMIT %s
@@ -183,7 +187,7 @@ def rechecks(until: int, limit: int = 5000) -> list[Target]:
 def lost(until: int, limit: int = 10_000) -> list[Target]:
     """This will return the Targets of slots dispatched by `until` (epoch seconds) that never came back."""
     with connection.cursor() as cursor:
-        cursor.execute(_LOST, [until, until, LOST_SLACK_SECONDS, until, limit])
+        cursor.execute(_LOST, [until, until, LOST_SLACK_SECONDS, until, until + 60, limit])
         return [_target(row) for row in cursor.fetchall()]
 
 

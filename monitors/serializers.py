@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 from django.conf import settings
@@ -161,17 +162,20 @@ class MonitorSerializer(StrictModelSerializer):
             "degraded_after_ms": {"min_value": 1, "max_value": 60_000},
         }
 
+    # `newest` is annotated by `selectors.with_newest_result`.
+
     def get_last_checked_at(self, monitor: Monitor) -> str | None:
-        seen = [state.seen_until for state in monitor.states.all() if state.seen_until]
-        return serializers.DateTimeField().to_representation(max(seen)) if seen else None
+        if not monitor.newest:
+            return None
+        return serializers.DateTimeField().to_representation(
+            datetime.fromisoformat(monitor.newest["scheduled_at"])
+        )
 
     def get_last_reason(self, monitor: Monitor) -> str | None:
-        state = _newest(monitor)
-        return state.last_reason if state else None
+        return monitor.newest["reason"] if monitor.newest else None
 
     def get_last_total_ms(self, monitor: Monitor) -> float | None:
-        state = _newest(monitor)
-        return state.last_total_ms if state else None
+        return monitor.newest["total_ms"] if monitor.newest else None
 
     def get_certificate_expires_at(self, monitor: Monitor) -> str | None:
         dates = [
@@ -237,11 +241,6 @@ class MonitorSerializer(StrictModelSerializer):
             "headers": {name: value for name, (value, is_secret) in given.items() if not is_secret},
             "secret_headers": secret,
         }
-
-
-def _newest(monitor: Monitor):
-    states = [state for state in monitor.states.all() if state.seen_until]
-    return max(states, key=lambda state: state.seen_until) if states else None
 
 
 class ResultSerializer(serializers.ModelSerializer):

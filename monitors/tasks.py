@@ -87,15 +87,16 @@ def publish(targets: Iterable[Target], until: int, *, urgent: bool = False) -> N
 def record(*, outcomes: list[dict], prober: dict | None = None, **_future) -> None:
     """Write down what came back. While the database is away the message goes back to its queue, until it is old."""
     now = read_clock()
+    came_back = [Outcome.from_wire(wire) for wire in outcomes]
     try:
         if prober:
             recording.heard_from(prober["name"], prober["region"], now)
-        recording.record([Outcome.from_wire(wire) for wire in outcomes], now)
+        recording.record(came_back, now)
     except (OperationalError, InterfaceError) as problem:
-        newest = max((wire["scheduled_at"] for wire in outcomes), default=0)
+        newest = max((outcome.scheduled_at for outcome in came_back), default=0)
         if newest < now.timestamp() - TRIED_FOR_SECONDS:
             raise
-        log.warning("not_recorded_yet", outcomes=len(outcomes), problem=str(problem).partition("\n")[0])
+        log.warning("not_recorded_yet", outcomes=len(came_back), problem=str(problem).partition("\n")[0])
         time.sleep(PATIENCE_SECONDS)
         raise Reject("the database is away", requeue=True) from problem
 

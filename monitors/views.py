@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from django.db import transaction
-from django.db.models import Prefetch
+from django.db.models import Prefetch, QuerySet
 from django.http import Http404
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
@@ -45,6 +45,9 @@ class MonitorViewSet(TeamScoped, ModelViewSet):
     queryset = Monitor.objects.prefetch_related(
         Prefetch("states", RegionState.objects.select_related("region"))
     )
+
+    def get_queryset(self) -> QuerySet[Monitor]:
+        return selectors.with_newest_result(super().get_queryset(), read_clock())
 
     def perform_create(self, serializer: MonitorSerializer) -> None:
         columns, regions = columns_and_regions(serializer.validated_data)

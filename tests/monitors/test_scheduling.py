@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from accounts.models import Team
 from monitors import scheduling, selectors, services
-from monitors.models import INTERVALS, Region, RegionState
+from monitors.models import INTERVALS, Region, RegionState, Result
 from monitors.probing.outcome import Target
 from tests.support.watching import NOON, after, monitor
 
@@ -168,7 +168,10 @@ class TestLost:
         assert (target.scheduled_at, target.expires_at) == (slot, slot + 300)
 
     def test_one_that_came_back_is_not(self, shop, slot):
-        RegionState.objects.update(seen_until=NOON.fromtimestamp(slot, NOON.tzinfo))
+        at = NOON.fromtimestamp(slot, NOON.tzinfo)
+        Result.objects.create(
+            monitor=shop, region=Region.objects.get(), scheduled_at=at, started_at=at, reason="ok", detail=""
+        )
         assert scheduling.lost(slot + 100) == []
 
     def test_what_was_changed_since_is_left_to_its_own_check(self, shop, slot):
