@@ -20,6 +20,10 @@ check: ## format, lint, types, import contract, migrations up to date, deploy ch
 	@scripts/install requirements.txt requirements-dev.txt
 	@scripts/check
 
+bench: ## the benchmarks: a table, and JSON under bench/results/ (BENCH="--quick pipeline" for a part)
+	@scripts/install requirements.txt requirements-dev.txt
+	@exec .venv/bin/python -m bench $(BENCH)
+
 requirements: ## compile the pins out of requirements.in and requirements-dev.in
 	@scripts/install requirements.txt requirements-dev.txt
 	.venv/bin/pip-compile $(PIP_COMPILE) requirements.in
@@ -32,4 +36,4 @@ help:
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-14s %s\n", $$1, $$2}' Makefile
 
 .DEFAULT_GOAL = help
-.PHONY: run demo test check requirements help
+.PHONY: run demo test check bench requirements help

@@ -87,7 +87,7 @@ def hold(bench: Bench, asked: int, seconds: int, settle: int = SETTLE_SECONDS) -
     )
 
 
-def run(bench: Bench, target: Target, *, quick: bool, say) -> dict[str, Any]:
+def run(bench: Bench, target: Target, *, quick: bool, say, **_: Any) -> dict[str, Any]:
     """This will raise the load until it is no longer held, then hold the highest that was for the full time."""
     report: dict[str, Any] = {}
     plain = f"http://127.0.0.1:{target.http}/"

@@ -125,9 +125,14 @@ class Bench:
         return ids
 
     def enable(self, ids: list[int]) -> None:
+        """This will have monitors probed as if they had been for days: what is measured is the long run."""
         self.database.execute(
-            "UPDATE monitors_monitor SET enabled = true, status = 'new' WHERE id = ANY(%s) AND NOT enabled",
+            "UPDATE monitors_regionstate s SET status = 'up', failures = 0, recheck_at = NULL"
+            "  FROM monitors_monitor m WHERE m.id = s.monitor_id AND m.id = ANY(%s) AND NOT m.enabled",
             [ids],
+        )
+        self.database.execute(
+            "UPDATE monitors_monitor SET enabled = true, status = 'up' WHERE id = ANY(%s) AND NOT enabled", [ids]
         )
 
     def pause_all(self) -> None:

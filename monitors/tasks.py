@@ -18,7 +18,7 @@ from monitors.probing.outcome import Outcome, Target
 log = structlog.get_logger(__name__)
 
 # Messages waiting for the probers of a region beyond which its slots are shed: some 20,000 checks behind.
-BACKLOG_LIMIT = 200
+BACKLOG_LIMIT = 80
 # A batch that the database cannot take is tried again this often and this long; after that its slots are history.
 PATIENCE_SECONDS = 1.0
 TRIED_FOR_SECONDS = 600
@@ -72,7 +72,7 @@ def _behind(region: str) -> bool:
 
 
 def publish(targets: Iterable[Target], until: int, *, urgent: bool = False) -> None:
-    """This will put Targets on their regions' queues, a hundred to a message."""
+    """This will put Targets on their regions' queues, a batch to a message."""
     for batch in scheduling.batches(targets):
         current_app.send_task(
             "monitors.probe",

@@ -60,14 +60,14 @@ def test_windows_that_follow_each_other_hand_out_every_slot_once(start, lengths,
     assert handed == list(range(start + 1, since + 1))
 
 
-def test_batches_are_of_one_region_and_at_most_a_hundred():
+def test_batches_are_of_one_region_and_bounded():
     def target(n: int) -> Target:
         return Target(
             monitor_id=n, region="eu" if n % 3 else "us", scheduled_at=1, expires_at=2, url="http://x/"
         )
 
     targets = [target(n) for n in range(301)]
-    batches = list(scheduling.batches(targets))
+    batches = list(scheduling.batches(targets, size=100))
     assert sorted(t.monitor_id for batch in batches for t in batch) == list(range(301))
     assert all(len({t.region for t in batch}) == 1 and len(batch) <= 100 for batch in batches)
     assert len(batches) == 4
