@@ -26,6 +26,7 @@ log = structlog.get_logger(__name__)
 AHEAD_SECONDS = 1
 BATCH = 250  # targets a message: one costs some 2.3 ms to publish and consume, so 9 µs a target
 RECHECK_GRACE_SECONDS = 10  # to be started in; a recheck not back by its timeout and this is asked for again
+_SWEEP_LOCK = 0x5357454550  # any number that nothing else in this database locks
 LOST_SLACK_SECONDS = 10  # beyond its timeout, before a slot that did not come back is called lost
 
 
@@ -59,15 +60,10 @@ class Window:
     since: int
     until: int
     _shed: int = 0
-    _moves: bool = True
 
     def shed(self, count: int) -> None:
         """This will add to the number of slots that were not dispatched because a queue was full."""
         self._shed += count
-
-    def keep(self) -> None:
-        """This will leave the clock where it is: the holder only wanted to be alone."""
-        self._moves = False
 
 
 @contextmanager
@@ -90,12 +86,27 @@ def window() -> Iterator[Window | None]:
             return
         held = Window(*row)
         yield held
-        if held._moves:
-            cursor.execute(
-                "UPDATE monitors_scheduleclock SET dispatched_until = greatest(dispatched_until, to_timestamp(%s)),"
-                " ticked_at = clock_timestamp(), shed = shed + %s",
-                [held.until, held._shed],
-            )
+        cursor.execute(
+            "UPDATE monitors_scheduleclock SET dispatched_until = greatest(dispatched_until, to_timestamp(%s)),"
+            " ticked_at = clock_timestamp(), shed = shed + %s",
+            [held.until, held._shed],
+        )
+
+
+@contextmanager
+def sweeping() -> Iterator[int | None]:
+    """This will yield up to when slots were dispatched (epoch seconds), or None if another sweep is under way.
+
+    It does not take the clock's row: a sweep of a million monitors takes seconds, and ticks go on meanwhile.
+    """
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT floor(extract(epoch FROM dispatched_until))::bigint FROM monitors_scheduleclock"
+            " WHERE pg_try_advisory_xact_lock(%s)",
+            [_SWEEP_LOCK],
+        )
+        row = cursor.fetchone()
+        yield row[0] if row else None
 
 
 def regions() -> list[str]:

@@ -55,14 +55,13 @@ def tick(**_future) -> None:
 @shared_task(name="monitors.tasks.sweep")
 def sweep(**_future) -> None:
     """Hand out again the slots that were handed out and never came back: a killed prober, a flushed broker."""
-    with scheduling.window() as window:
-        if window is None:
-            return
+    with scheduling.sweeping() as dispatched_until:
+        if dispatched_until is None:
+            return  # another sweep is under way
         # Behind is not lost: what waits in the queue will be probed, or be `missed`, when its turn comes.
         full = {region for region in scheduling.regions() if queues.length(current_app, f"probe.{region}")}
-        targets = [target for target in scheduling.lost(window.since) if target.region not in full]
-        publish(targets, window.until)
-        window.keep()
+        targets = [target for target in scheduling.lost(dispatched_until) if target.region not in full]
+        publish(targets, dispatched_until)
     if targets:
         log.warning("slots_dispatched_again", count=len(targets))
 

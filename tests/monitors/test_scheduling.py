@@ -202,6 +202,13 @@ class TestWindow:
             assert again.since == first.since
 
 
+def test_a_sweep_knows_how_far_the_dispatching_has_come(db):
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE monitors_scheduleclock SET dispatched_until = to_timestamp(%s)", [EPOCH])
+    with scheduling.sweeping() as dispatched_until:
+        assert dispatched_until == EPOCH
+
+
 @pytest.mark.django_db(transaction=True)
 def test_of_two_ticks_at_once_the_second_finds_the_clock_taken(django_db_blocker):
     import threading
@@ -220,3 +227,23 @@ def test_of_two_ticks_at_once_the_second_finds_the_clock_taken(django_db_blocker
         thread.start()
         thread.join()
     assert seen == [None]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_sweep_stands_in_no_ticks_way_and_two_do_not_sweep_at_once(django_db_blocker):
+    import threading
+
+    seen = []
+
+    def others() -> None:
+        with django_db_blocker.unblock():
+            with scheduling.window() as window, scheduling.sweeping() as again:
+                seen.extend([window is not None, again])
+            connection.close()
+
+    with scheduling.sweeping() as dispatched_until:
+        assert dispatched_until is not None
+        thread = threading.Thread(target=others)
+        thread.start()
+        thread.join()
+    assert seen == [True, None]
