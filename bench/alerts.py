@@ -100,7 +100,7 @@ def _fail(place: Place, paths: list[str]) -> list[float]:
     return _wait(place, paths)
 
 
-def _wait(place: Place, paths: list[str], seconds: float = 60) -> list[float]:
+def _wait(place: Place, paths: list[str], seconds: float = 20) -> list[float]:
     deadline = time.monotonic() + seconds
     while any(path not in place.told_at for path in paths) and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -110,4 +110,4 @@ def _wait(place: Place, paths: list[str], seconds: float = 60) -> list[float]:
 def _said(delays: list[float], what: str, say) -> dict[str, Any]:
     p50, p95, p99 = (1000 * seconds for seconds in percentiles(delays, 50, 95, 99))
     say(f"alert delay, {what}: p50 {p50:.0f} p95 {p95:.0f} p99 {p99:.0f} ms ({len(delays)} alerts)")
-    return {"p50_ms": round(p50), "p95_ms": round(p95), "p99_ms": round(p99), "alerts": len(delays)}
+    return {"p50_ms": round(p50, 1), "p95_ms": round(p95, 1), "p99_ms": round(p99, 1), "alerts": len(delays)}

@@ -252,20 +252,18 @@ def settle(parcel: Parcel, failure: DeliveryFailed | None, now: datetime) -> str
 
     A lease that ran out and is another's by now changes nothing: that attempt will settle it.
     """
-    with transaction.atomic():
-        delivery = (
-            Delivery.objects.filter(
-                id=parcel.lease.delivery_id, status=Delivery.Status.SENDING, leased_until=parcel.lease.until
-            )
-            .select_for_update()
-            .first()
+    leased = Delivery.objects.filter(
+        id=parcel.lease.delivery_id, status=Delivery.Status.SENDING, leased_until=parcel.lease.until
+    )
+    if failure is None:
+        settled = leased.update(
+            status=Delivery.Status.SENT, sent_at=now, next_attempt_at=None, leased_until=None, last_error=""
         )
+        return Delivery.Status.SENT if settled else "superseded"
+    with transaction.atomic():
+        delivery = leased.select_for_update().first()
         if delivery is None:
             return "superseded"
-        if failure is None:
-            delivery.sent_at = now
-            _end(delivery, Delivery.Status.SENT, "")
-            return delivery.status
         wait = retry_in(failure, delivery.attempts, random())
         if wait is None:
             _end(delivery, Delivery.Status.DEAD, str(failure))
