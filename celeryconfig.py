@@ -78,5 +78,6 @@ beat_schedule = {
 }
 beat_max_loop_interval = 1
 
-# The Django fix-up closes the database connection around every task unless told to keep it for N tasks.
+# The Django fix-up closes the database connection around every task unless told to keep it for N tasks. Whether it
+# still works is asked by healthmon/celery.py.
 CELERY_DB_REUSE_MAX = 1000

@@ -132,7 +132,8 @@ class Bench:
             [ids],
         )
         self.database.execute(
-            "UPDATE monitors_monitor SET enabled = true, status = 'up' WHERE id = ANY(%s) AND NOT enabled", [ids]
+            "UPDATE monitors_monitor SET enabled = true, status = 'up' WHERE id = ANY(%s) AND NOT enabled",
+            [ids],
         )
 
     def pause_all(self) -> None:

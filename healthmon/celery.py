@@ -4,9 +4,11 @@ The prober's app is `healthmon.agent`, which has no Django.
 """
 
 import os
+from typing import Any
 
 from celery import Celery
-from celery.signals import setup_logging
+from celery.signals import setup_logging, task_prerun
+from django.db import close_old_connections
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "healthmon.settings")
 
@@ -18,3 +20,14 @@ app.autodiscover_tasks(["monitors", "notifications"])
 @setup_logging.connect
 def keep_django_logging(**_: object) -> None:
     """Leave logging as settings.LOGGING made it; Celery would replace the root handler."""
+
+
+@task_prerun.connect
+def look_at_the_connection(*, sender: Any, **_: object) -> None:
+    """Have each task begin on a connection that works, as Django does for each request.
+
+    Left to Celery a thread keeps the one it has. After a restart of PostgreSQL every statement outside a transaction
+    then failed, `relay` first of all, and no alert left the notifier for half an hour.
+    """
+    if not sender.request.is_eager:  # run in place: the connection is its caller's
+        close_old_connections()

@@ -36,7 +36,7 @@ from healthmon.processes import OURS, Processes, ProcessesFailed, exported, last
 DISK_FLOOR_BYTES = 200 * 1024 * 1024
 SERVER_SECONDS = 60  # PostgreSQL may have a crash to recover from
 PREPARE_SECONDS = 600  # migrations of a large installation
-READY_SECONDS = 60
+READY_SECONDS = 120  # of a slow or busy machine; what is broken is said at its third start
 LEFTOVER_SECONDS = 130  # the longest a run that was cut off may need to stop its processes
 PAUSE_SECONDS = 0.1
 DEFAULT_REGION = "default"  # the one that every database begins with

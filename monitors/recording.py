@@ -240,9 +240,13 @@ def _caught_up(state: State, seen_until: int | None) -> State:
 def _lock(keys: Iterable[Key], telling: Collection[Key]) -> Iterator[tuple[Key, State, Policy]]:
     """This will lock and return the states that may change: of what tells something, and those that are not quiet."""
     keys = list(keys)
-    columns = [[key[0] for key in keys], [key[1] for key in keys], [key in telling for key in keys]]
+    columns = [
+        arrays.plain([key[0] for key in keys]),
+        arrays.plain([key[1] for key in keys]),
+        arrays.plain([key in telling for key in keys]),
+    ]
     with connection.cursor() as cursor:
-        cursor.execute(_LOCK, [arrays.plain(column) for column in columns])
+        cursor.execute(_LOCK, columns)
         for row in cursor.fetchall():
             yield (row[0], row[1]), State(_STATUSES[row[2]], *row[3:8]), _policy(*row[8:12])
 

@@ -10,9 +10,11 @@ An answer is a function of the connection and the request. `reply` makes the civ
 """
 
 import contextlib
+import select
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from email.message import Message
@@ -24,12 +26,13 @@ LONGEST_REQUEST = 1 << 20
 
 @dataclass(frozen=True)
 class Seen:
-    """A request as it arrived. `headers` looks names up in any case."""
+    """A request as it arrived, and when (epoch seconds). `headers` looks names up in any case."""
 
     method: str
     path: str
     headers: Message
     body: bytes
+    at: float
 
 
 @dataclass
@@ -88,6 +91,22 @@ def drip(wire: Wire, seen: Seen) -> None:
 def hang(wire: Wire, seen: Seen) -> None:
     """Take the request and say nothing."""
     wire.wait(3600)
+
+
+class Hold:
+    """Take the request, say nothing, and note that it came and that whoever asked has left.
+
+    asked, left: threading.Event; between the two a request is held open.
+    """
+
+    def __init__(self) -> None:
+        self.asked, self.left = threading.Event(), threading.Event()
+
+    def __call__(self, wire: Wire, seen: Seen) -> None:
+        self.asked.set()
+        while not select.select([wire.socket], [], [], 0.05)[0]:
+            wire.wait(0)
+        self.left.set()
 
 
 def hang_up(wire: Wire, seen: Seen) -> None:
@@ -243,7 +262,7 @@ def _read_request(stream: BinaryIO) -> Seen | None:
         lines.append(line)
     headers = BytesParser().parsebytes(b"".join(lines), headersonly=True)
     body = stream.read(int(headers.get("Content-Length", "0")))
-    return Seen(start[0].decode("latin-1"), start[1].decode("latin-1"), headers, body)
+    return Seen(start[0].decode("latin-1"), start[1].decode("latin-1"), headers, body, time.time())
 
 
 def _head(status: int, headers: Headers) -> bytes:
