@@ -52,10 +52,29 @@ def test_ends_the_process_when_the_loop_has_died(tmp_path):
     code = (
         "import time, healthmon.agent as agent\n"
         "prober = agent.Prober(agent.SETTINGS)\n"
-        "prober._loop._selector.close()\n"  # what a bug in the loop would look like
+        "prober._loop._turn = None\n"  # what a bug in the loop would look like
         "prober._loop._ring()\n"
         "time.sleep(30)"
     )
     finished = run(code, tmp_path)
     assert finished.returncode == 70
     assert "probing loop" in finished.stderr + finished.stdout
+
+
+def test_leaves_out_targets_that_it_does_not_understand(tmp_path):
+    code = (
+        "import healthmon.agent as agent\n"
+        "from monitors.probing.outcome import Target\n"
+        "class Prober:\n"
+        "    taken = []\n"
+        "    def take(self, targets):\n"
+        "        self.taken += targets\n"
+        "        return True\n"
+        "agent._running.append(Prober())\n"
+        "good = Target(7, 'eu', 100, 130, 'http://a.example/')\n"
+        "agent.probe(targets=[{'monitor_id': 1}, good.to_wire(), [1, 2], None])\n"
+        "assert Prober.taken == [good], Prober.taken"
+    )
+    finished = run(code, tmp_path)
+    assert finished.returncode == 0, finished.stderr
+    assert finished.stdout.count("target not understood") == 3, finished.stdout

@@ -8,23 +8,40 @@ import pycurl
 from healthmon.lib.addresses import Guard
 
 MAX_BODY_BYTES = 1_048_576
-MAX_HEADER_BYTES = 131_072  # all header lines together, those of any number of 1xx answers included
+NEARLY_ALL_HEADERS = 290_000  # bytes; curl's cap is 300 kB
 
 
 class Answer:
-    """What curl's callbacks collect during one hop, up to the caps."""
+    """What curl's callbacks collect during one hop, up to the caps.
+
+    heard: every header line, those of 1xx answers included, by `heard.append` itself: a C function, where one of
+        ours would cost a frame for each line. The cap is curl's: it ends a transfer after 300 kB or 5,000 lines of
+        headers, all answers taken together.
+    """
 
     def __init__(self, guard: Guard, keep_bytes: int) -> None:
         self._guard = guard
         self._keep_bytes = keep_bytes
-        self.lines: list[bytes] = []
+        self._body_bytes = 0
+        self.heard: list[bytes] = []
         self.body = bytearray()
-        self.headers_complete = False
         self.too_large = ""
         self.refusals: list[str] = []
         self.families: set[int] = set()
         self.socket_error: OSError | None = None
-        self._header_bytes = self._body_bytes = 0
+
+    @property
+    def lines(self) -> list[bytes]:
+        """The header lines of the last answer: those before it were 1xx."""
+        for start in range(len(self.heard) - 1, 0, -1):
+            if self.heard[start].startswith(b"HTTP/"):
+                return self.heard[start:]
+        return self.heard
+
+    @property
+    def headers_complete(self) -> bool:
+        """Whether the blank line came that ends the headers; trailers may have come after it."""
+        return any(line.isspace() for line in reversed(self.lines))
 
     def open_socket(self, purpose: int, address: Any) -> Any:
         """Open the socket that curl is about to connect, unless its address is refused: then no packet leaves."""
@@ -39,19 +56,6 @@ class Answer:
             return pycurl.SOCKET_BAD
         self.families.add(address.family)
         return opened
-
-    def take_header(self, line: bytes) -> int | None:
-        self._header_bytes += len(line)
-        if self._header_bytes > MAX_HEADER_BYTES:
-            self.too_large = f"The headers are larger than {MAX_HEADER_BYTES // 1024} kB."
-            return 0
-        if line.startswith(b"HTTP/"):  # the next answer: those before it were 1xx
-            self.lines.clear()
-            self.headers_complete = False
-        elif not line.strip():
-            self.headers_complete = True
-        self.lines.append(line)
-        return None
 
     def take_body(self, data: bytes) -> int | None:
         self._body_bytes += len(data)

@@ -24,6 +24,7 @@ def parse_expected_status(text: str) -> tuple[tuple[int, int], ...]:
     return tuple(ranges)
 
 
+@functools.lru_cache(maxsize=1024)
 def status_matches(expected: str, status_code: int) -> bool:
     """Return whether a status code is in an expectation that `parse_expected_status` accepts."""
     return any(low <= status_code <= high for low, high in parse_expected_status(expected))

@@ -6,7 +6,6 @@ decompression, other protocols. What it does better than anyone stays: the proto
 
 import os
 import time
-from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlsplit
@@ -14,7 +13,7 @@ from urllib.parse import urlsplit
 import pycurl
 
 from monitors.probing import certificates, errors
-from monitors.probing.answer import Answer
+from monitors.probing.answer import NEARLY_ALL_HEADERS, Answer
 from monitors.probing.evidence import BODY_CHARACTERS, DETAIL_CHARACTERS, Redaction
 from monitors.probing.expectations import status_matches
 from monitors.probing.outcome import FAILING, Outcome, Reason, Target
@@ -24,38 +23,42 @@ from monitors.probing.request import Request, first_request, location_of, resolv
 MAX_HOPS = 5
 REUSE_SECONDS = 300
 _REDIRECTS = frozenset((301, 302, 303, 307, 308))
+# How a kept connection ends that the server had closed meanwhile.
+_CLOSED = frozenset((pycurl.E_SEND_ERROR, pycurl.E_RECV_ERROR, pycurl.E_GOT_NOTHING))
 
 
-@dataclass(slots=True)
 class Timings:
-    """Phases in ms, added up over hops; None until a hop had that phase."""
+    """Phases in µs, added up over hops; None until a hop had that phase."""
 
-    total_ms: float | None = None
-    dns_ms: float | None = None
-    connect_ms: float | None = None
-    tls_ms: float | None = None
-    first_byte_ms: float | None = None
+    __slots__ = ("connect", "dns", "first_byte", "tls", "total")
+
+    def __init__(self) -> None:
+        self.total: int | None = None
+        self.dns: int | None = None
+        self.connect: int | None = None
+        self.tls: int | None = None
+        self.first_byte: int | None = None
 
     def add(self, curl: Any, *, answered: bool) -> None:
         """Add one hop. curl's stamps are µs since the hop's start, 0 for what was not reached."""
-        queue, dns, connect = (curl.getinfo(info) for info in _STAMPS[:3])
-        tls, sent, first_byte, total = (curl.getinfo(info) for info in _STAMPS[3:])
-        self.total_ms = _sum(self.total_ms, total)
+        stamp = curl.getinfo
+        dns, connect = stamp(pycurl.NAMELOOKUP_TIME_T), stamp(pycurl.CONNECT_TIME_T)
+        tls = stamp(pycurl.APPCONNECT_TIME_T)
+        self.total = (self.total or 0) + stamp(pycurl.TOTAL_TIME_T)
         if connect > dns or not connect:  # else the connection was there already
-            self.dns_ms = _sum(self.dns_ms, dns - queue) if dns else self.dns_ms
-            self.connect_ms = _sum(self.connect_ms, connect - dns) if connect else self.connect_ms
-            self.tls_ms = _sum(self.tls_ms, tls - connect) if tls > connect else self.tls_ms
-        self.first_byte_ms = _sum(self.first_byte_ms, first_byte - sent) if answered else self.first_byte_ms
+            if dns:
+                self.dns = (self.dns or 0) + max(dns - stamp(pycurl.QUEUE_TIME_T), 0)
+            if connect:
+                self.connect = (self.connect or 0) + connect - dns
+            if tls > connect:
+                self.tls = (self.tls or 0) + tls - connect
+        if answered:
+            waited = stamp(pycurl.STARTTRANSFER_TIME_T) - stamp(pycurl.PRETRANSFER_TIME_T)
+            self.first_byte = (self.first_byte or 0) + max(waited, 0)
 
 
-_STAMPS = (
-    pycurl.QUEUE_TIME_T, pycurl.NAMELOOKUP_TIME_T, pycurl.CONNECT_TIME_T, pycurl.APPCONNECT_TIME_T,
-    pycurl.PRETRANSFER_TIME_T, pycurl.STARTTRANSFER_TIME_T, pycurl.TOTAL_TIME_T,
-)  # fmt: skip
-
-
-def _sum(so_far_ms: float | None, more_us: int) -> float:
-    return round((so_far_ms or 0) + max(more_us, 0) / 1000, 3)
+def _ms(us: int | None) -> float | None:
+    return None if us is None else us / 1000
 
 
 class HttpProbe:
@@ -71,20 +74,24 @@ class HttpProbe:
         self._hops = 0
         self._timings = Timings()
         self._all_reused = True
+        self._keeps = target.connection == "reuse"
+        self._retried = False  # on a new connection, a kept one having been closed
         self._certificate_expires_at: int | None = None
         self._redaction: Redaction | None = None
-        self._answer = Answer(surroundings.guard, 0)
+        self._answer: Answer  # of this hop; `prepare` sets it
 
     @property
     def host(self) -> str:
         return urlsplit(self._request.url).hostname or ""
 
     def prepare(self, curl: Any) -> None:
-        self._answer = Answer(self._surroundings.guard, _keep_bytes(self._sent))
-        remaining_ms = int((self._deadline - time.monotonic()) * 1000)
-        _limit(curl, self._answer, remaining_ms)
-        _connect(curl, fresh=self._target.connection == "fresh")
-        if self._request.url.startswith("https:"):
+        answer = self._answer = Answer(self._surroundings.guard, _keep_bytes(self._sent))
+        _limit(curl, answer, int((self._deadline - time.monotonic()) * 1000))
+        if self._keeps:
+            _keep(curl, retried=self._retried)
+        else:
+            _keep_nothing(curl)
+        if self._request.encrypted:
             self._secure(curl)
         _ask(curl, self._request)
 
@@ -98,22 +105,29 @@ class HttpProbe:
             curl.setopt(pycurl.OPT_CERTINFO, 1)
 
     def finish(self, curl: Any, code: int, message: str) -> Outcome | None:
-        self._timings.add(curl, answered=bool(self._answer.lines))
-        self._all_reused = self._all_reused and curl.getinfo(pycurl.NUM_CONNECTS) == 0
-        self._look_at_certificate(curl)
+        answer = self._answer
+        reused = curl.getinfo(pycurl.NUM_CONNECTS) == 0
+        if code in _CLOSED and reused and self._keeps and not answer.heard and not self._retried:
+            # curl tries again by itself unless it met five such connections in a row. What the failed attempt
+            # took is not the target's, and not counted.
+            self._retried = True
+            return None
+        self._all_reused = self._all_reused and reused
+        self._timings.add(curl, answered=bool(answer.heard))
+        if self._hops == 0 and self._request.encrypted:
+            self._look_at_certificate(curl)
         status_code = curl.getinfo(pycurl.RESPONSE_CODE) or None
         if code:
             return self._outcome(status_code, *self._failure(curl, code, message))
-        if not self._answer.headers_complete:  # curl is content with half a header
+        if not answer.headers_complete:  # curl is content with half a header
             return self._outcome(status_code, Reason.connect, "The answer broke off in its headers.")
-        location = location_of(self._answer.lines)
-        if self._target.follow_redirects and status_code in _REDIRECTS and location:
-            return self._redirect(status_code, location)
+        if status_code in _REDIRECTS and self._target.follow_redirects:
+            location = location_of(answer.lines)
+            if location:
+                return self._redirect(status_code, location)
         return self._outcome(status_code, *self._verdict(status_code))
 
     def _look_at_certificate(self, curl: Any) -> None:
-        if self._hops or not self._request.url.startswith("https:"):
-            return
         expires_at = certificates.expires_at(curl.getinfo_raw(pycurl.INFO_CERTINFO))
         if expires_at is not None:
             self._certificate_expires_at = expires_at
@@ -133,7 +147,7 @@ class HttpProbe:
 
     def _verdict(self, status_code: int | None) -> tuple[Reason, str]:
         """Return what a complete answer says."""
-        target, total_ms = self._target, self._timings.total_ms or 0
+        target, total_ms = self._target, (self._timings.total or 0) / 1000
         if status_code is None or not status_matches(target.expected_status, status_code):
             return Reason.status, f"Answered {_spelled(status_code)}, expected {target.expected_status}."
         if target.degraded_after_ms is not None and total_ms > target.degraded_after_ms:
@@ -145,6 +159,9 @@ class HttpProbe:
         answer = self._answer
         if answer.too_large:
             return Reason.too_large, answer.too_large
+        if sum(map(len, answer.heard)) > NEARLY_ALL_HEADERS:
+            # curl has two codes for its own cap, and E_RECV_ERROR is one of them.
+            return Reason.too_large, "The headers are too large."
         if code == pycurl.E_COULDNT_CONNECT:
             return self._not_connected(curl, message)
         reason = errors.REASONS.get(code, Reason.inconclusive)
@@ -174,17 +191,19 @@ class HttpProbe:
         return Reason.connect, f"Could not connect: {why}."
 
     def _timeout(self, curl: Any) -> tuple[Reason, str]:
-        dns, connect, tls, _, first_byte = (curl.getinfo(info) for info in _STAMPS[1:6])
-        if not dns:
+        if not curl.getinfo(pycurl.NAMELOOKUP_TIME_T):
             return (
                 Reason.dns,
                 f"The name {self.host} did not resolve within {self._target.timeout_seconds:g} s.",
             )
-        if not connect:
-            return Reason.timeout, self._too_slow("connecting")
-        if not tls and self._request.url.startswith("https:"):
-            return Reason.timeout, self._too_slow("negotiating TLS")
-        return Reason.timeout, self._too_slow("reading the answer" if first_byte else "waiting for an answer")
+        if not curl.getinfo(pycurl.CONNECT_TIME_T):
+            phase = "connecting"
+        elif self._request.encrypted and not curl.getinfo(pycurl.APPCONNECT_TIME_T):
+            phase = "negotiating TLS"
+        else:
+            begun = curl.getinfo(pycurl.STARTTRANSFER_TIME_T)
+            phase = "reading the answer" if begun else "waiting for an answer"
+        return Reason.timeout, self._too_slow(phase)
 
     def _too_slow(self, phase: str) -> str:
         return f"No complete answer within {self._target.timeout_seconds:g} s; ended while {phase}."
@@ -193,8 +212,9 @@ class HttpProbe:
         target, timings = self._target, self._timings
         evidence = None
         if reason in FAILING:
+            answer = self._answer
             evidence = self._redact().evidence(
-                self._request.url, status_code, self._answer.lines, bytes(self._answer.body)
+                self._request.url, status_code, answer.lines, bytes(answer.body)
             )
         return Outcome(
             monitor_id=target.monitor_id,
@@ -203,11 +223,11 @@ class HttpProbe:
             started_at=self._started_at,
             reason=reason,
             status_code=status_code,
-            total_ms=timings.total_ms,
-            dns_ms=timings.dns_ms,
-            connect_ms=timings.connect_ms,
-            tls_ms=timings.tls_ms,
-            first_byte_ms=timings.first_byte_ms,
+            total_ms=_ms(timings.total),
+            dns_ms=_ms(timings.dns),
+            connect_ms=_ms(timings.connect),
+            tls_ms=_ms(timings.tls),
+            first_byte_ms=_ms(timings.first_byte),
             detail=self._redact().apply(detail, DETAIL_CHARACTERS) if detail else "",
             evidence=evidence,
             certificate_expires_at=self._certificate_expires_at,
@@ -223,53 +243,62 @@ class HttpProbe:
 
 def _keep_bytes(request: Request) -> int:
     """Return how much of a body to keep so that a secret across the cut is still seen, and masked, as a whole."""
-    longest = max(map(len, (*request.headers.values(), request.body or "")))
+    longest = len(request.body or "")
+    for value in request.headers.values():
+        longest = max(longest, len(value))
     return 4 * BODY_CHARACTERS + 6 * longest  # UTF-8 and JSON's \uXXXX at their widest
 
 
 def _limit(curl: Any, answer: Answer, remaining_ms: int) -> None:
     """Everything that bounds a transfer: time, bytes, protocols, and where it may go."""
-    curl.setopt(pycurl.TIMEOUT_MS, max(remaining_ms, 1))  # 0 would mean for ever
-    curl.setopt(pycurl.NOSIGNAL, 1)
-    curl.setopt(pycurl.PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS)
-    curl.setopt(pycurl.FOLLOWLOCATION, 0)
-    curl.setopt(pycurl.PROXY, "")  # else curl reads http_proxy and friends
-    curl.setopt(pycurl.NOPROXY, "*")
-    curl.setopt(pycurl.HTTP_CONTENT_DECODING, 0)  # never inflate: a bomb stays as small as it came
-    curl.setopt(pycurl.OPENSOCKETFUNCTION, answer.open_socket)
-    curl.setopt(pycurl.HEADERFUNCTION, answer.take_header)
-    curl.setopt(pycurl.WRITEFUNCTION, answer.take_body)
+    setopt = curl.setopt
+    setopt(pycurl.TIMEOUT_MS, max(remaining_ms, 1))  # 0 would mean for ever
+    setopt(pycurl.NOSIGNAL, 1)
+    setopt(pycurl.PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS)
+    setopt(pycurl.FOLLOWLOCATION, 0)
+    setopt(pycurl.PROXY, "")  # else curl reads http_proxy and friends
+    setopt(pycurl.NOPROXY, "*")
+    setopt(pycurl.HTTP_CONTENT_DECODING, 0)  # never inflate: a bomb stays as small as it came
+    setopt(pycurl.OPENSOCKETFUNCTION, answer.open_socket)
+    setopt(pycurl.HEADERFUNCTION, answer.heard.append)
+    setopt(pycurl.WRITEFUNCTION, answer.take_body)
 
 
-def _connect(curl: Any, *, fresh: bool) -> None:
-    if fresh:
+def _keep_nothing(curl: Any) -> None:
+    setopt = curl.setopt
+    setopt(pycurl.FRESH_CONNECT, 1)
+    setopt(pycurl.FORBID_REUSE, 1)
+    setopt(pycurl.DNS_CACHE_TIMEOUT, 0)
+    setopt(pycurl.SSL_SESSIONID_CACHE, 0)  # a resumed session shows no certificate
+
+
+def _keep(curl: Any, *, retried: bool) -> None:
+    curl.setopt(pycurl.MAXAGE_CONN, REUSE_SECONDS)
+    curl.setopt(pycurl.MAXLIFETIME_CONN, REUSE_SECONDS)
+    if retried:
         curl.setopt(pycurl.FRESH_CONNECT, 1)
-        curl.setopt(pycurl.FORBID_REUSE, 1)
-        curl.setopt(pycurl.DNS_CACHE_TIMEOUT, 0)
-        curl.setopt(pycurl.SSL_SESSIONID_CACHE, 0)  # a resumed session shows no certificate
-    else:
-        curl.setopt(pycurl.MAXAGE_CONN, REUSE_SECONDS)
-        curl.setopt(pycurl.MAXLIFETIME_CONN, REUSE_SECONDS)
 
 
 def _ask(curl: Any, request: Request) -> None:
     curl.setopt(pycurl.URL, request.url)
     curl.setopt(pycurl.USERAGENT, "healthmon")
-    names = {name.lower() for name in request.headers}
     # "Name;" is curl's way to send an empty header; "Name:" would remove one.
-    lines = [f"{name}: {value}" if value.strip() else f"{name};" for name, value in request.headers.items()]
+    lines = [
+        (f"{name}: {value}" if value.strip() else f"{name};").encode()
+        for name, value in request.headers.items()
+    ]
     if request.method == "HEAD":
         curl.setopt(pycurl.NOBODY, 1)
     elif request.method != "GET" or request.body is not None:
         body = (request.body or "").encode()
         if body or request.method in ("POST", "PUT", "PATCH"):
             curl.setopt(pycurl.POSTFIELDS, body)
-            lines.append("Expect:")
-            if "content-type" not in names:
-                lines.append("Content-Type:")  # else curl calls every body a form
+            lines.append(b"Expect:")
+            if not any(name.lower() == "content-type" for name in request.headers):
+                lines.append(b"Content-Type:")  # else curl calls every body a form
         curl.setopt(pycurl.CUSTOMREQUEST, request.method)
     if lines:
-        curl.setopt(pycurl.HTTPHEADER, [line.encode() for line in lines])
+        curl.setopt(pycurl.HTTPHEADER, lines)
 
 
 def _spelled(status_code: int | None) -> str:

@@ -5,14 +5,15 @@
                     └─▶ missed (its next slot is due already)
 
 libcurl is driven by `socket_action`: it says which sockets and which moment it waits for, and is told when they
-come. A probe takes some 190 µs of CPU with all that is around it (kept connections: 100), half of it inside curl.
+come. About half of a probe's CPU time is spent inside curl and the kernel.
 """
 
 import collections
 import contextlib
 import heapq
 import itertools
-import selectors
+import math
+import select
 import socket
 import threading
 import time
@@ -40,11 +41,32 @@ LONGEST_AHEAD_SECONDS = 2.5
 _OPINIONS_AT_ONCE = 4
 _MOST_OPINIONS = 500  # asked for and not given yet; past that it is the resolver
 
-_EVENTS = {
-    pycurl.POLL_IN: selectors.EVENT_READ,
-    pycurl.POLL_OUT: selectors.EVENT_WRITE,
-    pycurl.POLL_INOUT: selectors.EVENT_READ | selectors.EVENT_WRITE,
+_NEVER = math.inf
+_MOST_EVENTS = 256  # a turn
+
+# What curl asks to hear of a socket in the system's words, and what the system says in curl's. An error or a hang-up
+# is whatever curl likes to try: trying tells it what happened.
+_ASKED = {
+    pycurl.POLL_IN: select.POLLIN,
+    pycurl.POLL_OUT: select.POLLOUT,
+    pycurl.POLL_INOUT: select.POLLIN | select.POLLOUT,
 }
+_HEARD = {select.POLLIN: pycurl.CSELECT_IN, select.POLLOUT: pycurl.CSELECT_OUT}
+_ANYTHING = pycurl.CSELECT_IN | pycurl.CSELECT_OUT
+
+
+class _Poll:
+    """`select.poll` in the shape of `select.epoll`, for systems that have none."""
+
+    def __init__(self) -> None:
+        poll = self._poll = select.poll()
+        self.register, self.modify, self.unregister = poll.register, poll.modify, poll.unregister
+
+    def poll(self, timeout: float, maxevents: int) -> list[tuple[int, int]]:
+        return self._poll.poll(math.ceil(timeout * 1000))[:maxevents]
+
+    def close(self) -> None:
+        pass
 
 
 class Loop:
@@ -69,7 +91,9 @@ class Loop:
         self._max_in_hand = 4 * max_in_flight
 
         self._in_hand = 0  # submitted and not reported yet
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
+        self._waiting = 0  # for that condition
         self._closing = self._stopped = False
         self._inbox: collections.deque[Target] = collections.deque()
         self._urgent: collections.deque[Target] = collections.deque()
@@ -81,13 +105,15 @@ class Loop:
         self._opinions = ThreadPoolExecutor(_OPINIONS_AT_ONCE, thread_name_prefix="second-opinion")
         self._doubts = 0
 
-        self._selector = selectors.DefaultSelector()  # epoll, or kqueue where there is no epoll
+        # Not `selectors`, whose registrations and keys cost 7 µs a probe.
+        self._poll: Any = getattr(select, "epoll", _Poll)()
         self._bell, self._ear = socket.socketpair()
         self._bell.setblocking(False)
         self._ear.setblocking(False)
-        self._selector.register(self._ear, selectors.EVENT_READ)
-        self._watched: set[int] = set()  # curl's sockets in the selector
-        self._alarm: float | None = None  # monotonic; when curl wants to be called without an event
+        self._ear_fd = self._ear.fileno()
+        self._poll.register(self._ear_fd, select.POLLIN)
+        self._watched: set[int] = set()  # curl's sockets in the poll
+        self._alarm = _NEVER  # monotonic; when curl wants to be called without an event
         self._multi = pycurl.CurlMulti()
         self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._watch)
         self._multi.setopt(pycurl.M_TIMERFUNCTION, self._set_alarm)
@@ -112,8 +138,8 @@ class Loop:
         else:
             taken_anyhow = False
         with self._changed:
-            room = all(target.urgent for target in targets) or self._changed.wait_for(
-                lambda: self._in_hand < self._max_in_hand or self._closing or self._stopped, max(timeout, 0)
+            room = all(target.urgent for target in targets) or self._wait_for(
+                lambda: self._in_hand < self._max_in_hand or self._closing or self._stopped, timeout
             )
             if self._closing or self._stopped or not (room or taken_anyhow):
                 return False
@@ -145,7 +171,7 @@ class Loop:
         with self._changed:
             self._closing = True
             self._changed.notify_all()
-            self._changed.wait_for(lambda: not self._in_hand or not self._thread.is_alive(), timeout)
+            self._wait_for(lambda: not self._in_hand or not self._thread.is_alive(), timeout)
             finished = not self._in_hand
             self._stopped = True
         self._ring()
@@ -153,6 +179,13 @@ class Loop:
         self._bell.close()
         self._opinions.shutdown(wait=False, cancel_futures=True)
         return finished
+
+    def _wait_for(self, condition: Callable[[], bool], timeout: float) -> bool:
+        self._waiting += 1
+        try:
+            return self._changed.wait_for(condition, max(timeout, 0))
+        finally:
+            self._waiting -= 1
 
     def _ring(self) -> None:
         with contextlib.suppress(OSError):  # full: it rings already; closed: nobody listens any more
@@ -173,55 +206,53 @@ class Loop:
             for curl in (*self._flights, *self._idle):
                 curl.close()
             self._multi.close()
-            self._selector.close()
+            self._poll.close()
             self._ear.close()
             with self._changed:
                 self._stopped = True
                 self._changed.notify_all()
 
     def _turn(self) -> None:
-        for key, events in self._selector.select(self._patience()):
-            if key.fd == self._ear.fileno():
+        for fd, events in self._poll.poll(self._patience(), _MOST_EVENTS):
+            if fd == self._ear_fd:
                 self._ear.recv(4096)
             else:
-                # EVENT_READ and EVENT_WRITE are CSELECT_IN and CSELECT_OUT, by luck: both are 1 and 2.
-                self._multi.socket_action(key.fd, events)
+                self._multi.socket_action(fd, _HEARD.get(events, _ANYTHING))
         now = self._turned_at = time.monotonic()
-        if self._alarm is not None and now >= self._alarm:
-            self._alarm = None
+        if self._inbox:
+            self._sort_inbox(now)
+        self._start_due(now)
+        if self._alarm <= time.monotonic():  # after the starts: curl wants to be called for each, at once
+            self._alarm = _NEVER
             self._multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)
         self._collect()
-        self._sort_inbox(now)
-        self._start_due(now)
 
     def _patience(self) -> float:
         """Return the seconds until something has to be done without being told."""
-        now = time.monotonic()
-        moments = [now + LONGEST_TURN_SECONDS]
         in_flight = len(self._flights)
         if self._inbox or (self._urgent and in_flight < 2 * self._max_in_flight):
             return 0
+        moment = self._alarm
         if self._paced and in_flight < self._max_in_flight:
-            moments.append(self._paced[0][0])
-        if self._alarm is not None:
-            moments.append(self._alarm)
-        return max(min(moments) - now, 0)
+            moment = min(moment, self._paced[0][0])
+        return min(max(moment - time.monotonic(), 0), LONGEST_TURN_SECONDS)
 
     def _watch(self, event: int, fd: int, multi: Any, data: Any) -> None:
         """Follow curl's word on which sockets to wait for (CURLMOPT_SOCKETFUNCTION)."""
-        if event not in _EVENTS:
+        if event not in _ASKED:
             if fd in self._watched:
                 self._watched.remove(fd)
-                self._selector.unregister(fd)
+                with contextlib.suppress(OSError):  # closed already
+                    self._poll.unregister(fd)
         elif fd in self._watched:
-            self._selector.modify(fd, _EVENTS[event])
+            self._poll.modify(fd, _ASKED[event])
         else:
             self._watched.add(fd)
-            self._selector.register(fd, _EVENTS[event])
+            self._poll.register(fd, _ASKED[event])
 
     def _set_alarm(self, timeout_ms: int) -> None:
         """Note when curl wants to be called (CURLMOPT_TIMERFUNCTION); -1 is never."""
-        self._alarm = None if timeout_ms < 0 else time.monotonic() + timeout_ms / 1000
+        self._alarm = _NEVER if timeout_ms < 0 else time.monotonic() + timeout_ms / 1000
 
     def _sort_inbox(self, now: float) -> None:
         """Give every new target its moment."""
@@ -257,10 +288,12 @@ class Loop:
             self._report(_missed(target, now))
             return
         curl = self._idle.pop() if self._idle else pycurl.Curl()
-        with self._answers_for(target, curl):
+        try:
             if target.kind not in PROBES:
                 raise Unfit(f"This prober does not know the kind {target.kind[:20]!r}; is it out of date?")
             self._launch(curl, PROBES[target.kind](target, self._surroundings, now=now), target)
+        except Exception as error:  # noqa: BLE001 - logged there
+            self._give_up(target, curl, error)
 
     def _launch(self, curl: Any, probe: Probe, target: Target) -> None:
         probe.prepare(curl)
@@ -272,36 +305,36 @@ class Loop:
         more = True
         while more:
             more, done, failed = self._multi.info_read()
-            for curl, code, message in itertools.chain(((curl, pycurl.E_OK, "") for curl in done), failed):
-                probe, target = self._flights.pop(curl)
-                self._multi.remove_handle(curl)
-                with self._answers_for(target, curl):
-                    self._land(curl, probe, target, code, message)
+            for curl in done:
+                self._land(curl, pycurl.E_OK, "")
+            for curl, code, message in failed:
+                self._land(curl, code, message)
 
-    def _land(self, curl: Any, probe: Probe, target: Target, code: int, message: str) -> None:
-        outcome = probe.finish(curl, code, message)
-        curl.reset()  # nothing of one target, not a header, reaches the next
-        if outcome is None:
-            self._launch(curl, probe, target)
-            return
-        if outcome.reason is Reason.dns:
-            self._doubt(outcome, probe.host)
-        else:
-            self._report(outcome)
-        self._idle.append(curl)
-
-    @contextlib.contextmanager
-    def _answers_for(self, target: Target, curl: Any) -> Any:
-        """Whatever goes wrong with one target ends as its outcome, and leaves the loop and the others alone."""
+    def _land(self, curl: Any, code: int, message: str) -> None:
+        probe, target = self._flights.pop(curl)
+        self._multi.remove_handle(curl)
         try:
-            yield
-        except Unfit as unfit:
-            self._give_up(target, curl, str(unfit))
-        except Exception:
-            log.exception("probe failed", monitor_id=target.monitor_id, kind=target.kind)
-            self._give_up(target, curl, "The probe itself failed; the prober's log says why.")
+            outcome = probe.finish(curl, code, message)
+            curl.reset()  # nothing of one target, not a header, reaches the next
+            if outcome is None:
+                self._launch(curl, probe, target)
+                return
+            if outcome.reason is Reason.dns:
+                self._doubt(outcome, probe.host)
+            else:
+                self._report(outcome)
+        except Exception as error:  # noqa: BLE001 - logged there
+            self._give_up(target, curl, error)
+        else:
+            self._idle.append(curl)
 
-    def _give_up(self, target: Target, curl: Any, detail: str) -> None:
+    def _give_up(self, target: Target, curl: Any, error: Exception) -> None:
+        """Whatever goes wrong with one target ends as its outcome, and leaves the loop and the others alone."""
+        if isinstance(error, Unfit):
+            detail = str(error)
+        else:
+            log.error("probe failed", monitor_id=target.monitor_id, kind=target.kind, exc_info=error)
+            detail = "The probe itself failed; the prober's log says why."
         curl.close()  # not back to the pool: who knows what is set on it
         self._report(_silent(target, time.time(), Reason.inconclusive, detail))
 
@@ -333,9 +366,10 @@ class Loop:
             self._on_outcome(outcome)
         except Exception:
             log.exception("outcome not taken", monitor_id=outcome.monitor_id)
-        with self._changed:
+        with self._lock:
             self._in_hand -= 1
-            self._changed.notify_all()
+            if self._waiting and self._in_hand < self._max_in_hand:
+                self._changed.notify_all()
 
 
 _RESOLVER = "The name did not resolve, and the prober's own resolver is in doubt."

@@ -1,10 +1,11 @@
 """What goes into a probe and what comes out: two frozen values, no Django, no socket."""
 
 import functools
-from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, field, fields
+import operator
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
 from enum import StrEnum, auto
-from typing import Any, Self
+from typing import Any, Self, TypeVar, dataclass_transform
 
 
 class Reason(StrEnum):
@@ -27,6 +28,7 @@ class Reason(StrEnum):
 
 
 REASONS = tuple(reason.value for reason in Reason)
+_BY_VALUE = {reason.value: reason for reason in Reason}  # `Reason("ok")` takes ten times as long
 
 # `missed` and `inconclusive` are our own fault and move nothing; `ok` and `slow` speak for the target.
 SILENT = frozenset({Reason.missed, Reason.inconclusive})
@@ -36,33 +38,53 @@ FAILING = frozenset(Reason) - SILENT - {Reason.ok, Reason.slow}
 TARGET_CONTEXT = "target"  # what a Target's secrets are sealed for; see healthmon.lib.sealing
 
 
+_Value = TypeVar("_Value", bound=type)
+
+
+@dataclass_transform(frozen_default=True)
+def _value(cls: _Value) -> _Value:
+    """Make a dataclass that is frozen to mypy alone.
+
+    At run time a frozen one is filled field by field through `object.__setattr__`: 4.7 µs for an Outcome instead
+    of 0.7, and each check fills four of these values.
+    """
+    return dataclass(slots=True)(cls)  # type: ignore[return-value]
+
+
 class _Wire:
-    """To and from the plain dict that travels through the broker; what equals its default is left out."""
+    """To and from the row that travels through the broker: the values in the order of the fields.
+
+    A new field goes to the end and has a default, nothing is ever removed or moved: then an older reader ignores
+    what a newer publisher adds, and a newer reader fills in what an older publisher does not know. (By name it was
+    2.5 times as expensive: each check is written and read twice.)
+    """
 
     __slots__ = ()
 
-    def to_wire(self) -> dict[str, Any]:
-        """Return the value as a JSON-able dict."""
-        return {
-            name: value
-            for name, default in _defaults(type(self)).items()  # type: ignore[arg-type]
-            if (value := getattr(self, name)) != default
-        }
+    def to_wire(self) -> list[Any]:
+        """Return the value as a JSON-able list, to be read by nobody but `from_wire`."""
+        return list(_all_fields(type(self))(self))  # type: ignore[arg-type]
 
     @classmethod
-    def from_wire(cls, wire: Mapping[str, Any]) -> Self:
-        """Return the value; what a newer publisher added is ignored. Raises TypeError when a field is missing."""
-        known = _defaults(cls)  # type: ignore[arg-type]
-        return cls(**{name: value for name, value in wire.items() if name in known})
+    def from_wire(cls, wire: Any) -> Self:
+        """Return the value. Raises TypeError when `wire` is not what `to_wire` gave."""
+        return cls(*cls._row(wire))
+
+    @classmethod
+    def _row(cls, wire: Any) -> list[Any]:
+        match wire:
+            # Enough to tell a row from garbage, and to keep what is no number out of the loop's arithmetic.
+            case [int(), str(), int(), int() | float(), str(), *_]:
+                return wire[: len(cls.__slots__)]
+        raise TypeError(f"not a {cls.__name__} as it travels; it begins with {str(wire)[:20]!r}")
 
 
 @functools.cache
-def _defaults(cls: Any) -> dict[str, Any]:
-    """Return each field's default, or MISSING, which equals nothing that travels."""
-    return {f.name: f.default if f.default_factory is MISSING else f.default_factory() for f in fields(cls)}
+def _all_fields(cls: type) -> Callable[[Any], tuple[Any, ...]]:
+    return operator.attrgetter(*(field.name for field in fields(cls)))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@_value
 class Target(_Wire):
     """The part of a monitor that a probe needs, for one slot.
 
@@ -78,8 +100,8 @@ class Target(_Wire):
     region: str
     scheduled_at: int
     expires_at: int
-    kind: str = "http"
     url: str
+    kind: str = "http"
     method: str = "GET"
     headers: dict[str, str] = field(default_factory=dict)
     body: str | None = None
@@ -93,7 +115,7 @@ class Target(_Wire):
     urgent: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@_value
 class Outcome(_Wire):
     """What one probe saw.
 
@@ -123,9 +145,15 @@ class Outcome(_Wire):
     reused: bool = False
     urgent: bool = False
 
-    def __post_init__(self) -> None:
-        # Off the wire it is a plain string; `reason is Reason.slow` must hold all the same. Raises ValueError.
-        object.__setattr__(self, "reason", Reason(self.reason))
+    @classmethod
+    def from_wire(cls, wire: Any) -> Self:
+        """Return the value. Raises TypeError when `wire` is not what `to_wire` gave."""
+        row = cls._row(wire)
+        try:
+            row[4] = _BY_VALUE[row[4]]  # so that `reason is Reason.slow` holds
+        except KeyError:
+            raise TypeError(f"not a reason: {row[4][:80]!r}") from None
+        return cls(*row)
 
 
 def pace_ms(monitor_id: int) -> int:

@@ -13,7 +13,7 @@ from monitors.probing.outcome import FAILING, Outcome
 
 log = structlog.get_logger(__name__)
 
-BATCH = 100  # outcomes a message
+BATCH = 200  # outcomes a message
 FLUSH_SECONDS = 0.5  # the longest an outcome waits for company
 HEARTBEAT_SECONDS = 5.0  # an empty message if there is nothing else to say: readiness listens for it
 MOST_UNSENT = 20_000  # outcomes kept while the broker is away: a minute at 333 a second
@@ -26,7 +26,7 @@ class Sender:
     is_well: whether the loop turns; no heartbeat says so when it does not.
     """
 
-    def __init__(self, publish: Callable[[list[dict[str, Any]]], None], is_well: Callable[[], bool]) -> None:
+    def __init__(self, publish: Callable[[list[list[Any]]], None], is_well: Callable[[], bool]) -> None:
         self._publish = publish
         self._is_well = is_well
         self._waiting: collections.deque[Outcome] = collections.deque(maxlen=MOST_UNSENT)
@@ -48,7 +48,8 @@ class Sender:
             self.dropped += 1
         self._waiting.append(outcome)
         # What may open an incident does not wait for company; while one message is sent, the next gathers.
-        if outcome.reason in FAILING or outcome.urgent or len(self._waiting) >= BATCH:
+        hurry = len(self._waiting) >= BATCH or outcome.urgent or outcome.reason in FAILING
+        if hurry and not self._wake.is_set():
             self._wake.set()
 
     def stop(self, timeout: float) -> int:

@@ -3,9 +3,11 @@
 import datetime
 import socket
 import ssl
+import struct
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from ipaddress import ip_network
 from pathlib import Path
@@ -15,10 +17,15 @@ import trustme
 
 from healthmon.lib.addresses import Guard
 from healthmon.lib.sealing import new_key, seal
-from monitors.probing.outcome import FAILING, TARGET_CONTEXT, Reason
-from tests.monitors.probing.conftest import KEY, make_target, probe_all
+from monitors.probing import http
+from monitors.probing.loop import Loop
+from monitors.probing.outcome import FAILING, TARGET_CONTEXT, Outcome, Reason
+from monitors.probing.probe import Surroundings
+from tests.monitors.probing.conftest import KEY, LOCAL, make_target, probe_all
 from tests.support.target import (
+    Seen,
     TargetServer,
+    Wire,
     drip,
     early_hints,
     echo,
@@ -33,6 +40,16 @@ from tests.support.target import (
     redirect,
     reply,
 )
+
+
+def empty_answers(wire: Wire, seen: Seen) -> None:
+    """Send answers of the smallest size there is, without end: curl has another word for these."""
+    wire.send(b"HTTP/1.1 103 E\r\n\r\n" * 50_000)
+
+
+def endless_trailers(wire: Wire, seen: Seen) -> None:
+    """Send headers behind a chunked body, without end."""
+    wire.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n" + b"X: y\r\n" * 50_000)
 
 
 @pytest.mark.parametrize(
@@ -67,6 +84,8 @@ def test_holds_the_status_against_what_is_expected(target, look, status, expecte
         (endless_headers, Reason.too_large),
         (endless_header_line, Reason.too_large),
         (early_hints, Reason.too_large),
+        (empty_answers, Reason.too_large),
+        (endless_trailers, Reason.too_large),
         (reply(body=b"x" * 1_048_577), Reason.too_large),
         (reply(body=b"x" * 1_048_576), Reason.ok),
     ],
@@ -77,6 +96,16 @@ def test_names_what_a_hostile_server_does(target, look, answer, reason):
     assert outcome.reason is reason
     assert bool(outcome.detail) == (reason is not Reason.ok)
     assert outcome.total_ms < 3000
+
+
+def test_looks_at_the_last_answer_alone(target, look):
+    target.default = lambda wire, seen: wire.send(
+        b"HTTP/1.1 103 Early Hints\r\nX-Hint: 1\r\n\r\n"
+        b"HTTP/1.1 500 No\r\nX-Mine: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX-Trailer: 1\r\n\r\n"
+    )
+    outcome = look(target.url())
+    assert (outcome.reason, outcome.status_code) == (Reason.status, 500)
+    assert set(outcome.evidence["headers"]) == {"X-Mine", "Transfer-Encoding", "X-Trailer"}
 
 
 def test_gives_each_phase_its_own_duration(target, look):
@@ -347,6 +376,76 @@ def test_keeps_a_connection_only_where_asked_to(target, connection, reused):
     assert [outcome.reused for outcome in outcomes] == reused
     assert target.connections == reused.count(False)
     assert [outcome.connect_ms is None for outcome in outcomes] == reused
+
+
+class ClosesKept:
+    """Answers the first request of a connection, and closes the connection when another one arrives."""
+
+    def __init__(self, reset: bool) -> None:
+        self.kept: set[socket.socket] = set()
+        self.reset = reset
+
+    def __call__(self, wire: Wire, seen: Seen) -> None:
+        if wire.socket not in self.kept:
+            self.kept.add(wire.socket)
+            reply(delay=0.2 if seen.path == "/slow" else 0)(wire, seen)
+        elif self.reset:
+            linger_not = struct.pack("ii", 1, 0)
+            wire.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger_not)
+
+
+@pytest.mark.parametrize("reset", [False, True])
+@pytest.mark.parametrize("kept", [1, 8])  # curl tries five kept connections and gives up
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_calls_no_failure_what_is_a_kept_connection_that_was_closed(target, reset, kept, method):
+    target.default = ClosesKept(reset)
+    outcomes: list[Outcome] = []
+    loop = Loop(Surroundings(LOCAL), outcomes.append)
+    loop.submit([make_target(target.url("/slow"), connection="reuse") for _ in range(kept)])
+    while len(outcomes) < kept:
+        time.sleep(0.01)
+    loop.submit([make_target(target.url("/"), connection="reuse", method=method)])
+    assert loop.drain(10)
+    assert target.connections == kept + 1
+    assert target.count("/") > 1, "no kept connection was tried"
+    assert (outcomes[-1].reason, outcomes[-1].reused) == (Reason.ok, False)
+    assert outcomes[-1].connect_ms > 0
+
+
+def test_calls_it_a_failure_when_a_new_connection_is_closed_as_well(target):
+    target.answers["/"] = hang_up
+    targets = [
+        make_target(target.url(path), connection="reuse", urgent=False) for path in ("/first", "/", "/")
+    ]
+    outcomes = {outcome.reason for outcome in probe_all(targets, max_in_flight=1)}
+    assert outcomes == {Reason.ok, Reason.connect}
+
+
+def test_keeps_no_connection_longer_than_five_minutes(target, monkeypatch):
+    assert http.REUSE_SECONDS == 300
+    monkeypatch.setattr(http, "REUSE_SECONDS", 1)
+    outcomes: list[Outcome] = []
+    loop = Loop(Surroundings(LOCAL), outcomes.append)
+    for number in range(1, 7):  # never idle for a second
+        loop.submit([make_target(target.url(), connection="reuse")])
+        while len(outcomes) < number:
+            time.sleep(0.01)
+        time.sleep(0.4)
+    assert loop.drain(5)
+    assert [outcome.reused for outcome in outcomes].count(False) == target.connections
+    assert 2 <= target.connections <= 3
+
+
+@pytest.mark.parametrize("tls", [False, True])
+def test_has_no_phases_of_a_connection_that_was_kept(target, tls_target, ca_file, tls):
+    server = tls_target if tls else target
+    targets = [make_target(server.url(), connection="reuse", urgent=False) for _ in range(2)]
+    first, second = probe_all(targets, ca_file=ca_file, max_in_flight=1)
+    assert (first.reused, second.reused) == (False, True)
+    assert None not in (first.dns_ms, first.connect_ms)
+    assert (first.tls_ms is not None) == tls
+    assert (second.dns_ms, second.connect_ms, second.tls_ms) == (None, None, None)
+    assert second.first_byte_ms > 0
 
 
 def test_leaves_nothing_of_one_target_to_the_next(target):

@@ -16,7 +16,7 @@ class Broker:
     """Takes messages, or refuses them while it is `down`."""
 
     def __init__(self):
-        self.messages: list[list[dict]] = []
+        self.messages: list[list[list]] = []
         self.down: Exception | None = None
         self.attempts = 0
         self.slow = threading.Event()
@@ -31,7 +31,7 @@ class Broker:
 
     @property
     def received(self) -> list[int]:
-        return [wire["monitor_id"] for message in self.messages for wire in message]
+        return [wire[0] for message in self.messages for wire in message]
 
 
 @pytest.fixture
@@ -55,10 +55,10 @@ def wait_for(condition):
 
 
 def test_sends_outcomes_in_batches_and_in_order(broker, sender):
-    for number in range(250):
+    for number in range(2 * BATCH + 50):
         sender.put(outcome(number))
-    wait_for(lambda: len(broker.received) == 250)
-    assert broker.received == list(range(250))
+    wait_for(lambda: len(broker.received) == 2 * BATCH + 50)
+    assert broker.received == list(range(2 * BATCH + 50))
     assert max(map(len, broker.messages)) <= BATCH
 
 
@@ -78,13 +78,13 @@ def test_sends_no_heartbeat_of_a_loop_that_hangs(broker):
 @pytest.mark.parametrize("error", [ConnectionRefusedError(), TimeoutError(), RuntimeError("READONLY")])
 def test_keeps_outcomes_while_the_broker_is_away(broker, sender, error):
     broker.down = error
-    for number in range(150):
+    for number in range(BATCH + 50):
         sender.put(outcome(number))
     wait_for(lambda: broker.attempts >= 2)
     assert broker.received == []
     broker.down = None
-    wait_for(lambda: len(broker.received) == 150)
-    assert broker.received == list(range(150))
+    wait_for(lambda: len(broker.received) == BATCH + 50)
+    assert broker.received == list(range(BATCH + 50))
 
 
 def test_drops_the_oldest_of_too_many_and_counts_them(broker, sender):
