@@ -81,12 +81,11 @@ class TestTick:
         assert [(t.monitor_id, t.urgent) for t in published(broker, "urgent.default")] == [(shop.id, True)]
 
     def test_does_not_probe_a_slot_twice_when_a_recheck_falls_into_its_second(self, team, broker):
-        shop = monitor(team, interval_seconds=5, timeout_seconds=5)
-        clock_back(5)
-        slot = ScheduleClock.objects.get().dispatched_until.timestamp() + 1
-        while slot % 5 != shop.offset_seconds:
-            slot += 1
+        shop = monitor(team, interval_seconds=86_400)
+        since_midnight = int(now().timestamp()) - shop.offset_seconds
+        slot = since_midnight - since_midnight % 86_400 + shop.offset_seconds
         RegionState.objects.update(recheck_at=datetime.fromtimestamp(slot, UTC))
+        clock_back(int(now().timestamp()) - slot + 1)
         tasks.tick()
         slots = [t.scheduled_at for t in published(broker) + published(broker, "urgent.default")]
         assert slots == [slot]
