@@ -60,11 +60,11 @@ class IncidentAdmin(ToLookAt):
     def get_queryset(self, request: HttpRequest) -> QuerySet[Incident]:
         return super().get_queryset(request).select_related("monitor", "acknowledged_by", "team")
 
-    @admin.action(description="Acknowledge", permissions=["view"])
+    @admin.action(description="Acknowledge", permissions=["act"])
     def acknowledge_selected(self, request: HttpRequest, queryset: QuerySet[Incident]) -> None:
         self._each(request, queryset, services.acknowledge, "Acknowledged")
 
-    @admin.action(description="Resolve", permissions=["view"])
+    @admin.action(description="Resolve", permissions=["act"])
     def resolve_selected(self, request: HttpRequest, queryset: QuerySet[Incident]) -> None:
         self._each(request, queryset, services.resolve, "Resolved")
 
@@ -81,7 +81,7 @@ class IncidentAdmin(ToLookAt):
     @action(
         description="Acknowledge",
         url_path="acknowledge",
-        permissions=["view"],
+        permissions=["act"],
         dialog=asked(
             "Acknowledge this incident?", "Those who were told of it hear that you are on it.", "Acknowledge"
         ),
@@ -93,7 +93,7 @@ class IncidentAdmin(ToLookAt):
     @action(
         description="Resolve",
         url_path="resolve",
-        permissions=["view"],
+        permissions=["act"],
         dialog=asked("Resolve this incident?", "The monitor stays what its probes say it is.", "Resolve"),
     )
     def resolve_one(self, request: HttpRequest, form: forms.Form, object_id: str) -> HttpResponse:

@@ -147,15 +147,15 @@ class MonitorAdmin(ModelAdmin):
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Monitor]) -> None:
         services.delete(queryset, request.user, read_clock())
 
-    @admin.action(description="Pause")
+    @admin.action(description="Pause", permissions=["change"])
     def pause_selected(self, request: HttpRequest, queryset: QuerySet[Monitor]) -> None:
         messages.success(request, f"Paused {services.pause(queryset, request.user, read_clock())}.")
 
-    @admin.action(description="Resume")
+    @admin.action(description="Resume", permissions=["change"])
     def resume_selected(self, request: HttpRequest, queryset: QuerySet[Monitor]) -> None:
         messages.success(request, f"Resumed {services.resume(queryset, read_clock())}.")
 
-    @admin.action(description="Check now")
+    @admin.action(description="Check now", permissions=["change"])
     def check_selected(self, request: HttpRequest, queryset: QuerySet[Monitor]) -> None:
         count = services.check_now(queryset.filter(enabled=True), read_clock())
         messages.success(request, f"Checking {count} within two seconds.")

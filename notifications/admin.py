@@ -139,7 +139,7 @@ class DeliveryAdmin(ToLookAt):
     def shown_status(self, delivery: Delivery) -> str:
         return delivery.status
 
-    @admin.action(description="Replay the dead ones", permissions=["view"])
+    @admin.action(description="Replay the dead ones", permissions=["act"])
     def replay_selected(self, request: HttpRequest, queryset: QuerySet[Delivery]) -> None:
         count = services.replay(Delivery.objects.filter(pk__in=queryset.values("pk")), read_clock())
         messages.success(request, f"Replaying {count}.")

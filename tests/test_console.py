@@ -4,6 +4,7 @@ import re
 
 import pytest
 from django.contrib import admin
+from django.contrib.auth.models import Permission
 from django.test import Client
 
 from accounts.models import User
@@ -418,3 +419,60 @@ def test_a_region_keeps_its_slug(client):
     assert client.post(change(region), sent).status_code == 302
     region.refresh_from_db()
     assert (region.slug, region.name) == ("default", "Here")
+
+
+# --- who may only look ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def onlooker() -> Client:
+    """Staff that may view everything and change nothing."""
+    user = User.objects.create_user("onlooker@example.com", is_staff=True)
+    user.user_permissions.set(Permission.objects.filter(codename__startswith="view_"))
+    client = Client()
+    client.force_login(user)
+    return client
+
+
+def everything() -> list:
+    incident = Incident.objects.values("status", "acknowledged_at", "resolved_at").get()
+    return [
+        Monitor.objects.get().status,
+        incident,
+        *Delivery.objects.order_by("id").values("status", "attempts"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("model", "action"),
+    [
+        (Monitor, "pause_selected"),
+        (Monitor, "resume_selected"),
+        (Monitor, "check_selected"),
+        (Monitor, "delete_selected"),
+        (Incident, "acknowledge_selected"),
+        (Incident, "resolve_selected"),
+        (Delivery, "replay_selected"),
+    ],
+)
+def test_looking_does_not_entitle_to_deeds_on_those_selected(onlooker, shop, model, action):
+    Delivery.objects.update(status="dead", next_attempt_at=None)
+    before = everything()
+    assert onlooker.get(page(model)).status_code == 200
+    onlooker.post(
+        page(model), {"action": action, "_selected_action": [row.pk for row in model.objects.all()]}
+    )
+    assert everything() == before
+
+
+@pytest.mark.parametrize(
+    ("model", "deed"),
+    [(Monitor, "pause/"), (Monitor, "resume/"), (Monitor, "check/"), (Incident, "acknowledge/"),
+     (Incident, "resolve/"), (Channel, "test/")],
+)  # fmt: skip
+def test_looking_does_not_entitle_to_deeds_on_one(onlooker, shop, model, deed):
+    before = everything()
+    thing = model.objects.get()
+    assert onlooker.get(change(thing)).status_code == 200
+    assert onlooker.post(change(thing, deed), {"_form_submitted": "True"}).status_code == 403
+    assert everything() == before
