@@ -71,23 +71,31 @@ def _open(changes: Sequence[StatusChange]) -> list[Message]:
         for change in opened
     )
     return [
-        Message(
+        _told_by(
+            change,
             kind="opened",
-            team_id=change.team_id,
             at=change.at,
             incident_id=ids[change.monitor_id],
             incident_status=Incident.Status.OPEN.value,
             reason=change.reason,
             detail=change.detail,
             opened_at=change.at,
-            monitor_id=change.monitor_id,
-            monitor_name=change.monitor_name,
-            monitor_url=change.monitor_url,
-            runbook_url=change.runbook_url,
-            tags=change.tags,
         )
         for change in opened
     ]
+
+
+def _told_by(change: StatusChange, **incident: Any) -> Message:
+    """This will return the message of an incident that a status change opened or closed."""
+    return Message(
+        team_id=change.team_id,
+        monitor_id=change.monitor_id,
+        monitor_name=change.monitor_name,
+        monitor_url=change.monitor_url,
+        runbook_url=change.runbook_url,
+        tags=change.tags,
+        **incident,
+    )
 
 
 _CLOSE = """
@@ -127,9 +135,9 @@ def _close(changes: Sequence[StatusChange]) -> list[Message]:
             )
         )
         messages.append(
-            Message(
+            _told_by(
+                change,
                 kind="resolved",
-                team_id=change.team_id,
                 at=resolved_at,
                 incident_id=incident_id,
                 incident_status=Incident.Status.RESOLVED.value,
@@ -137,11 +145,6 @@ def _close(changes: Sequence[StatusChange]) -> list[Message]:
                 detail=detail,
                 opened_at=opened_at,
                 resolved_at=resolved_at,
-                monitor_id=monitor_id,
-                monitor_name=change.monitor_name,
-                monitor_url=change.monitor_url,
-                runbook_url=change.runbook_url,
-                tags=change.tags,
                 by=people.get(change.by_user_id or 0, ""),
                 resolution=resolution,
             )

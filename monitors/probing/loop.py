@@ -292,7 +292,7 @@ class Loop:
             if target.kind not in PROBES:
                 raise Unfit(f"This prober does not know the kind {target.kind[:20]!r}; is it out of date?")
             self._launch(curl, PROBES[target.kind](target, self._surroundings, now=now), target)
-        except Exception as error:  # noqa: BLE001 - logged there
+        except Exception as error:  # noqa: BLE001 - _give_up logs and reports it
             self._give_up(target, curl, error)
 
     def _launch(self, curl: Any, probe: Probe, target: Target) -> None:
@@ -323,7 +323,7 @@ class Loop:
                 self._doubt(outcome, probe.host)
             else:
                 self._report(outcome)
-        except Exception as error:  # noqa: BLE001 - logged there
+        except Exception as error:  # noqa: BLE001 - _give_up logs and reports it
             self._give_up(target, curl, error)
         else:
             self._idle.append(curl)
