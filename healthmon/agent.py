@@ -107,6 +107,8 @@ class Prober:
             queue="results",
             retry=False,  # the next flush is the retry
             expires=None if outcomes else 6 * HEARTBEAT_SECONDS,  # old heartbeats tell nothing
+            argsrepr="()",
+            kwargsrepr="{}",  # for people only; spelling the outcomes out was a fifth of a message
         )
 
     def _watch(self) -> None:

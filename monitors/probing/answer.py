@@ -41,7 +41,13 @@ class Answer:
     @property
     def headers_complete(self) -> bool:
         """Whether the blank line came that ends the headers; trailers may have come after it."""
-        return any(line.isspace() for line in reversed(self.lines))
+        heard = self.heard
+        return (bool(heard) and heard[-1].isspace()) or any(line.isspace() for line in self.lines)
+
+    def drop(self) -> None:
+        """Let go of what was collected; for when the probe is over."""
+        self.heard.clear()
+        self.body.clear()
 
     def open_socket(self, purpose: int, address: Any) -> Any:
         """Open the socket that curl is about to connect, unless its address is refused: then no packet leaves."""
@@ -67,7 +73,7 @@ class Answer:
         return None
 
 
-class _HandedOver(socket.socket):
+class _HandedOver(socket.SocketType):
     """A socket whose descriptor pycurl duplicates; ours closes when dropped, without a ResourceWarning."""
 
     def __del__(self) -> None:

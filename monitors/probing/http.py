@@ -84,16 +84,36 @@ class HttpProbe:
     def host(self) -> str:
         return urlsplit(self._request.url).hostname or ""
 
-    def prepare(self, curl: Any) -> None:
+    @property
+    def plain(self) -> bool:
+        request = self._request
+        return (
+            request.method == "GET"
+            and not request.headers
+            and request.body is None
+            and not request.encrypted
+            and not self._keeps
+        )
+
+    def prepare(self, curl: Any, *, again: bool = False) -> None:
+        if not again:
+            _set(curl, _ALWAYS)
+            if self._keeps:
+                _keep(curl, retried=self._retried)
+            else:
+                _set(curl, _KEEP_NOTHING)
+            if self._request.encrypted:
+                self._secure(curl)
+            _ask(curl, self._request)
+        # What no two transfers share: a plain one sets this and nothing else.
         answer = self._answer = Answer(self._surroundings.guard, _keep_bytes(self._sent))
-        _limit(curl, answer, int((self._deadline - time.monotonic()) * 1000))
-        if self._keeps:
-            _keep(curl, retried=self._retried)
-        else:
-            _keep_nothing(curl)
-        if self._request.encrypted:
-            self._secure(curl)
-        _ask(curl, self._request)
+        remaining_ms = int((self._deadline - time.monotonic()) * 1000)
+        setopt = curl.setopt
+        setopt(pycurl.URL, self._request.url)
+        setopt(pycurl.TIMEOUT_MS, max(remaining_ms, 1))  # 0 would mean for ever
+        setopt(pycurl.OPENSOCKETFUNCTION, answer.open_socket)
+        setopt(pycurl.HEADERFUNCTION, answer.heard.append)
+        setopt(pycurl.WRITEFUNCTION, answer.take_body)
 
     def _secure(self, curl: Any) -> None:
         verify = self._target.verify_tls
@@ -209,13 +229,13 @@ class HttpProbe:
         return f"No complete answer within {self._target.timeout_seconds:g} s; ended while {phase}."
 
     def _outcome(self, status_code: int | None, reason: Reason, detail: str) -> Outcome:
-        target, timings = self._target, self._timings
+        target, timings, answer = self._target, self._timings, self._answer
         evidence = None
         if reason in FAILING:
-            answer = self._answer
             evidence = self._redact().evidence(
                 self._request.url, status_code, answer.lines, bytes(answer.body)
             )
+        answer.drop()  # a handle that is not reset holds on to it
         return Outcome(
             monitor_id=target.monitor_id,
             region=target.region,
@@ -249,27 +269,27 @@ def _keep_bytes(request: Request) -> int:
     return 4 * BODY_CHARACTERS + 6 * longest  # UTF-8 and JSON's \uXXXX at their widest
 
 
-def _limit(curl: Any, answer: Answer, remaining_ms: int) -> None:
-    """Everything that bounds a transfer: time, bytes, protocols, and where it may go."""
-    setopt = curl.setopt
-    setopt(pycurl.TIMEOUT_MS, max(remaining_ms, 1))  # 0 would mean for ever
-    setopt(pycurl.NOSIGNAL, 1)
-    setopt(pycurl.PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS)
-    setopt(pycurl.FOLLOWLOCATION, 0)
-    setopt(pycurl.PROXY, "")  # else curl reads http_proxy and friends
-    setopt(pycurl.NOPROXY, "*")
-    setopt(pycurl.HTTP_CONTENT_DECODING, 0)  # never inflate: a bomb stays as small as it came
-    setopt(pycurl.OPENSOCKETFUNCTION, answer.open_socket)
-    setopt(pycurl.HEADERFUNCTION, answer.heard.append)
-    setopt(pycurl.WRITEFUNCTION, answer.take_body)
+# Options of every transfer, with values that are no target's: where it may not go, what must not be done.
+_ALWAYS = (
+    (pycurl.NOSIGNAL, 1),
+    (pycurl.PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS),
+    (pycurl.FOLLOWLOCATION, 0),
+    (pycurl.PROXY, ""),  # else curl reads http_proxy and friends
+    (pycurl.NOPROXY, "*"),
+    (pycurl.HTTP_CONTENT_DECODING, 0),  # never inflate: a bomb stays as small as it came
+    (pycurl.USERAGENT, "healthmon"),
+)
+_KEEP_NOTHING = (
+    (pycurl.FRESH_CONNECT, 1),
+    (pycurl.FORBID_REUSE, 1),
+    (pycurl.DNS_CACHE_TIMEOUT, 0),
+    (pycurl.SSL_SESSIONID_CACHE, 0),  # a resumed session shows no certificate
+)
 
 
-def _keep_nothing(curl: Any) -> None:
-    setopt = curl.setopt
-    setopt(pycurl.FRESH_CONNECT, 1)
-    setopt(pycurl.FORBID_REUSE, 1)
-    setopt(pycurl.DNS_CACHE_TIMEOUT, 0)
-    setopt(pycurl.SSL_SESSIONID_CACHE, 0)  # a resumed session shows no certificate
+def _set(curl: Any, options: tuple[tuple[int, int | str], ...]) -> None:
+    for option, value in options:
+        curl.setopt(option, value)
 
 
 def _keep(curl: Any, *, retried: bool) -> None:
@@ -280,8 +300,7 @@ def _keep(curl: Any, *, retried: bool) -> None:
 
 
 def _ask(curl: Any, request: Request) -> None:
-    curl.setopt(pycurl.URL, request.url)
-    curl.setopt(pycurl.USERAGENT, "healthmon")
+    """Set method, headers and body; for a GET without any of them that is nothing."""
     # "Name;" is curl's way to send an empty header; "Name:" would remove one.
     lines = [
         (f"{name}: {value}" if value.strip() else f"{name};").encode()

@@ -102,6 +102,7 @@ class Loop:
         self._late_until = 0.0
         self._flights: dict[Any, tuple[Probe, Target]] = {}
         self._idle: list[Any] = []  # curl handles without options
+        self._plain: list[Any] = []  # and those whose last transfer was a plain one
         self._opinions = ThreadPoolExecutor(_OPINIONS_AT_ONCE, thread_name_prefix="second-opinion")
         self._doubts = 0
 
@@ -203,7 +204,7 @@ class Loop:
         finally:
             for curl in self._flights:
                 self._multi.remove_handle(curl)
-            for curl in (*self._flights, *self._idle):
+            for curl in (*self._flights, *self._idle, *self._plain):
                 curl.close()
             self._multi.close()
             self._poll.close()
@@ -287,16 +288,28 @@ class Loop:
         if now > target.expires_at:
             self._report(_missed(target, now))
             return
-        curl = self._idle.pop() if self._idle else pycurl.Curl()
+        curl = None
         try:
             if target.kind not in PROBES:
                 raise Unfit(f"This prober does not know the kind {target.kind[:20]!r}; is it out of date?")
-            self._launch(curl, PROBES[target.kind](target, self._surroundings, now=now), target)
+            probe = PROBES[target.kind](target, self._surroundings, now=now)
+            again = probe.plain and bool(self._plain)
+            curl = self._plain.pop() if again else self._bare_handle()
+            self._launch(curl, probe, target, again=again)
         except Exception as error:  # noqa: BLE001 - _give_up logs and reports it
             self._give_up(target, curl, error)
 
-    def _launch(self, curl: Any, probe: Probe, target: Target) -> None:
-        probe.prepare(curl)
+    def _bare_handle(self) -> Any:
+        if self._idle:
+            return self._idle.pop()
+        if not self._plain:
+            return pycurl.Curl()
+        curl = self._plain.pop()
+        curl.reset()
+        return curl
+
+    def _launch(self, curl: Any, probe: Probe, target: Target, *, again: bool = False) -> None:
+        probe.prepare(curl, again=again)
         self._multi.add_handle(curl)
         self._flights[curl] = probe, target
 
@@ -314,8 +327,10 @@ class Loop:
         probe, target = self._flights.pop(curl)
         self._multi.remove_handle(curl)
         try:
+            plain = probe.plain and not code
             outcome = probe.finish(curl, code, message)
-            curl.reset()  # nothing of one target, not a header, reaches the next
+            if outcome is None or not plain:
+                curl.reset()  # nothing of one target, not a header, reaches the next
             if outcome is None:
                 self._launch(curl, probe, target)
                 return
@@ -326,7 +341,7 @@ class Loop:
         except Exception as error:  # noqa: BLE001 - _give_up logs and reports it
             self._give_up(target, curl, error)
         else:
-            self._idle.append(curl)
+            (self._plain if plain else self._idle).append(curl)
 
     def _give_up(self, target: Target, curl: Any, error: Exception) -> None:
         """Whatever goes wrong with one target ends as its outcome, and leaves the loop and the others alone."""
@@ -335,7 +350,8 @@ class Loop:
         else:
             log.error("probe failed", monitor_id=target.monitor_id, kind=target.kind, exc_info=error)
             detail = "The probe itself failed; the prober's log says why."
-        curl.close()  # not back to the pool: who knows what is set on it
+        if curl is not None:
+            curl.close()  # not back to the pool: who knows what is set on it
         self._report(_silent(target, time.time(), Reason.inconclusive, detail))
 
     # --- from the loop's threads -------------------------------------------------------------------------

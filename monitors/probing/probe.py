@@ -26,7 +26,7 @@ class Unfit(Exception):
 
 
 class Probe(Protocol):
-    """One look at one target: a list of transfers, mostly one, each on a curl handle without options.
+    """One look at one target: a list of transfers, mostly one, each on a curl handle without options of another's.
 
     The loop calls `prepare`, runs the handle, and calls `finish`, until that returns an Outcome.
     Made by `PROBES[target.kind](target, surroundings, now=epoch seconds)`; that and `prepare` may raise Unfit.
@@ -38,8 +38,15 @@ class Probe(Protocol):
     def host(self) -> str:
         """The name or address that the last transfer went to."""
 
-    def prepare(self, curl: Any) -> None:
-        """Set all options of the next transfer on a handle that has none."""
+    @property
+    def plain(self) -> bool:
+        """Whether this transfer's options are those that all plain ones share, and those that each sets itself."""
+
+    def prepare(self, curl: Any, *, again: bool = False) -> None:
+        """Set all options of the next transfer on a handle that has none.
+
+        again: this and the handle's last transfer are plain, so the shared ones are set already.
+        """
 
     def finish(self, curl: Any, code: int, message: str) -> Outcome | None:
         """Take in how the transfer ended (0 or pycurl.E_*, curl's words). None: there is another one to run."""

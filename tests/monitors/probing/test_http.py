@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from ipaddress import ip_network
 from pathlib import Path
 
+import pycurl
 import pytest
 import trustme
 
@@ -462,6 +463,93 @@ def test_leaves_nothing_of_one_target_to_the_next(target):
         if seen.path != "/loud":
             assert (seen.headers["Authorization"], seen.headers["X-Own"], seen.body) == (None, None, b"")
     assert sorted(seen.method for seen in target.seen) == ["GET", "GET", "HEAD", "POST"]
+
+
+class Options(dict):
+    """Notes what is set on it, as a curl handle would."""
+
+    setopt = dict.__setitem__
+
+
+PLAIN = {"url": "http://127.0.0.1:9/a", "timeout_seconds": 3}
+
+
+def test_sets_on_a_handle_of_another_plain_target_all_that_is_a_targets_own():
+    first, second = (
+        http.HttpProbe(make_target(**fields), Surroundings(guard), now=1.0)
+        for fields, guard in (
+            (PLAIN, LOCAL),
+            ({"url": "http://127.0.0.2:9/b", "timeout_seconds": 9}, Guard()),
+        )
+    )
+    assert first.plain
+    assert second.plain
+    used, new = Options(), Options()
+    first.prepare(used)
+    second.prepare(new)
+    shared = set(used.items()) & set(new.items())
+    second.prepare(used, again=True)
+    assert used.keys() == new.keys()
+    own = {option for option in new if (option, new[option]) not in shared}
+    again = Options()
+    second.prepare(again, again=True)
+    assert (
+        own
+        == again.keys()
+        == {
+            pycurl.URL,
+            pycurl.TIMEOUT_MS,
+            pycurl.OPENSOCKETFUNCTION,
+            pycurl.HEADERFUNCTION,
+            pycurl.WRITEFUNCTION,
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"url": "https://127.0.0.1:9/"},
+        {"method": "HEAD"},
+        {"method": "POST"},
+        {"headers": {"X-Own": "1"}},
+        {"body": ""},
+        {"connection": "reuse"},
+        {"sealed": seal([KEY], {"headers": {"Authorization": "Bearer s3cret"}}, TARGET_CONTEXT)},
+        {"sealed": seal([KEY], {"body": "hidden"}, TARGET_CONTEXT)},
+    ],
+)
+def test_calls_plain_only_what_sets_nothing_more(fields):
+    assert not http.HttpProbe(make_target(**(PLAIN | fields)), Surroundings(LOCAL, (KEY,)), now=1.0).plain
+
+
+def test_uses_the_handle_of_a_plain_target_for_others_only_once_it_is_reset(target):
+    paths = ["/plain", "/redirected", "/plain", "/loud", "/plain", "/head", "/broken", "/plain"]
+    fields = {
+        "/loud": {"method": "POST", "headers": {"X-Own": "1"}, "body": "b"},
+        "/head": {"method": "HEAD"},
+    }
+    target.answers["/redirected"] = redirect("/plain")
+    target.answers["/broken"] = half_body
+    now = int(time.time()) - 5  # late, so that they start in this order
+    targets = [
+        make_target(
+            target.url(path),
+            monitor_id=n,
+            scheduled_at=now,
+            urgent=False,
+            timeout_seconds=2,
+            **fields.get(path, {}),
+        )
+        for n, path in enumerate(paths)
+    ]
+    outcomes = sorted(probe_all(targets, max_in_flight=1), key=lambda outcome: outcome.monitor_id)
+    assert [outcome.reason for outcome in outcomes] == [
+        Reason.body if path == "/broken" else Reason.ok for path in paths
+    ]
+    for seen in target.seen:
+        expected = {"/loud": ("POST", "1", b"b"), "/head": ("HEAD", None, b"")}
+        assert (seen.method, seen.headers["X-Own"], seen.body) == expected.get(seen.path, ("GET", None, b""))
 
 
 # --- TLS ---------------------------------------------------------------------------------------------------
