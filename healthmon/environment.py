@@ -33,6 +33,7 @@ SETTINGS = (
     "EMAIL_URL",
     "SENTRY_DSN",
     "OTEL_EXPORTER_OTLP_ENDPOINT",
+    "HEALTHMON_PROBERS",
     "HEALTHMON_RAW_RETENTION_DAYS",
 )
 MADE_AT_FIRST_START = ("SECRET_KEY", "HEALTHMON_FIELD_KEYS", "HEALTHMON_PROBE_KEYS")
@@ -57,6 +58,8 @@ WEB_SCHEMES = {"http", "https"}
 # A unix socket's path may be 103 bytes (macOS; Linux: 107); the longest name we put behind it is
 # supervisord's own "rpc.sock.<pid>".
 LONGEST_SOCKET_DIR = 85
+# One loop fills one core; a second one also goes on while the first is started anew.
+_PROBERS = min(2, os.cpu_count() or 1)
 
 
 class EnvironmentInvalid(ValueError):
@@ -82,6 +85,7 @@ class Environment:
     admin_password: str
     allowed_nets: tuple[Network, ...]
     region: str
+    probers: int  # processes that `make run` starts
     email_url: str
     sentry_dsn: str
     otel_endpoint: str
@@ -126,6 +130,7 @@ def read(environ: Mapping[str, str], *, secrets_file: bool = True) -> Environmen
         email_url=_url("EMAIL_URL", given["EMAIL_URL"], EMAIL_SCHEMES),
         sentry_dsn=_sentry_dsn(given["SENTRY_DSN"]),
         otel_endpoint=_url("OTEL_EXPORTER_OTLP_ENDPOINT", given["OTEL_EXPORTER_OTLP_ENDPOINT"], WEB_SCHEMES),
+        probers=_whole_number("HEALTHMON_PROBERS", given["HEALTHMON_PROBERS"] or str(_PROBERS), 1, 64),
         raw_retention_days=_whole_number(
             "HEALTHMON_RAW_RETENTION_DAYS", given["HEALTHMON_RAW_RETENTION_DAYS"] or "30", 1, 3650
         ),

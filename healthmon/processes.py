@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 import xmlrpc.client
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ from healthmon.environment import SETTINGS, Environment
 
 CONFIGURATION = Path(__file__).with_name("processes.conf")
 SERVERS = ("postgres", "broker")
-OURS = ("web", "beat", "worker", "prober", "notifier")
+OURS = ("web", "beat", "worker", "prober", "notifier")  # `prober` stands for all of them
 
 START_SECONDS = 15  # for supervisord itself
 STOP_SECONDS = 35 + 20 + 60 + 10  # the longest stopwaitsecs of each group, one after the other
@@ -87,16 +87,16 @@ class Processes:
     def start(self, *names: str) -> None:
         """This function will start processes without waiting until they are of use."""
         with self._rpc() as rpc:
-            for name in names:
+            for name in self._each(names):
                 rpc.supervisor.startProcess(_full(name), False)
 
     def stop(self, *names: str) -> None:
         """This function will stop processes and wait until they have stopped."""
         with self._rpc() as rpc:
-            for name in names:
+            for name in self._each(names):
                 rpc.supervisor.stopProcess(_full(name), False)
         deadline = time.monotonic() + STOP_SECONDS
-        while any(self.get(name).pid for name in names):
+        while any(self.get(name).pid for name in self._each(names)):
             if time.monotonic() > deadline:
                 raise ProcessesFailed(f"{' and '.join(names)} did not stop within {STOP_SECONDS} s.")
             time.sleep(0.05)
@@ -113,6 +113,11 @@ class Processes:
     def all(self) -> list[Process]:
         with self._rpc() as rpc:
             return [_process(info) for info in rpc.supervisor.getAllProcessInfo()]
+
+    def _each(self, names: Iterable[str]) -> list[str]:
+        """Return the processes that names stand for."""
+        probers = [f"prober-{number}" for number in range(1, self.env.probers + 1)]
+        return [each for name in names for each in (probers if name == "prober" else [name])]
 
     def log(self, name: str) -> Path:
         return self.env.data_dir / "logs" / f"{name}.log"
@@ -155,6 +160,7 @@ def exported(env: Environment, environ: Mapping[str, str]) -> dict[str, str]:
         "HEALTHMON_DATA_DIR": str(env.data_dir),
         "HEALTHMON_RUN_DIR": str(env.run_dir),
         "HEALTHMON_REGION": env.region,
+        "HEALTHMON_PROBERS": str(env.probers),
         "HEALTHMON_BASE_URL": env.base_url,
     }
 
@@ -170,7 +176,7 @@ def last_words(log: Path) -> str:
 
 
 def _full(name: str) -> str:
-    return f"healthmon:{name}" if name in OURS else name
+    return name if name in SERVERS else f"healthmon:{name}"
 
 
 def _process(info: Mapping[str, Any]) -> Process:

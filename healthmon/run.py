@@ -31,7 +31,7 @@ from healthmon import demo, embedded, environment
 from healthmon.client import ApiFailed
 from healthmon.embedded import EmbeddedFailed
 from healthmon.environment import Environment, EnvironmentInvalid
-from healthmon.processes import OURS, Processes, ProcessesFailed, exported, last_words
+from healthmon.processes import OURS, SERVERS, Processes, ProcessesFailed, exported, last_words
 
 DISK_FLOOR_BYTES = 200 * 1024 * 1024
 SERVER_SECONDS = 60  # PostgreSQL may have a crash to recover from
@@ -241,7 +241,9 @@ class Installation:
 
     def _not_running(self) -> str:
         # Right after a restart the page still speaks of ticks and probers of the last run.
-        return ", ".join(p.name for p in self.processes.all() if p.name in OURS and p.state != "RUNNING")
+        return ", ".join(
+            p.name for p in self.processes.all() if p.name not in SERVERS and p.state != "RUNNING"
+        )
 
     def _wait(self, missing: Callable[[], str], seconds: float) -> None:
         """Wait until nothing is missing; raise ProcessesFailed when time is up or a process keeps dying."""

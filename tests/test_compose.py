@@ -44,7 +44,12 @@ def on_one_machine(name: str) -> configparser.SectionProxy:
 
 def command_on_one_machine(name: str) -> tuple[list[str], set[str]]:
     """Its words without the launcher's own, and the environment the launcher hands on (empty: all of it)."""
-    text = on_one_machine(name)["command"].replace("%(ENV_HEALTHMON_REGION)s", "default").replace("%%", "%")
+    text = (
+        on_one_machine(name)["command"]
+        .replace("%(ENV_HEALTHMON_REGION)s", "default")
+        .replace("-%(process_num)s", "")
+        .replace("%%", "%")
+    )
     words = shlex.split(text)
     assert words[:3] == ["python", "-m", "healthmon.child"]
     if words[3] == "--only":

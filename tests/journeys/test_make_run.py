@@ -116,7 +116,7 @@ def test_starts_tells_where_it_is_stops_on_ctrl_c_and_finds_its_data_again(given
 def test_gives_the_prober_no_secret_but_its_own(given):
     running = Run(given)
     assert running.line, running.end()
-    (prober,) = [pid for pid in running.family() if "healthmon.agent" in words(pid)]
+    prober, *_ = [pid for pid in running.family() if "healthmon.agent" in words(pid)]
     known = dict(
         pair.split("=", 1) for pair in Path(f"/proc/{prober}/environ").read_text().split("\0") if pair
     )
