@@ -3,11 +3,12 @@
 The prober's app is `healthmon.agent`, which has no Django.
 """
 
+import gc
 import os
 from typing import Any
 
 from celery import Celery
-from celery.signals import setup_logging, task_prerun
+from celery.signals import celeryd_after_setup, setup_logging, task_prerun
 from django.db import close_old_connections
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "healthmon.settings")
@@ -31,3 +32,10 @@ def look_at_the_connection(*, sender: Any, **_: object) -> None:
     """
     if not sender.request.is_eager:  # run in place: the connection is its caller's
         close_old_connections()
+
+
+@celeryd_after_setup.connect
+def leave_what_stays_to_itself(**_: object) -> None:
+    """Take what is imported by now, 200,000 objects, out of the garbage collector's rounds."""
+    gc.collect()
+    gc.freeze()

@@ -14,6 +14,7 @@ from django.utils import timezone
 from monitors.probing import PROBES
 from monitors.probing.outcome import Reason
 from monitors.state import Status
+from notifications.messages import SEVERITIES
 
 # Divisors of a day, so that slots fall on the same seconds every day.
 INTERVALS = (5, 10, 15, 20, 30, 60, 120, 180, 300, 600, 900, 1800, 3600, 21600, 43200, 86400)
@@ -106,6 +107,12 @@ class Monitor(models.Model):
         help_text="A failure is looked at again this soon, out of turn.",
     )
     connection = models.CharField(max_length=5, default="fresh", choices=choices_of(CONNECTIONS))
+    severity = models.CharField(
+        max_length=8,
+        default=SEVERITIES[0],
+        choices=choices_of(SEVERITIES),
+        help_text="How bad it is when this is down. Subscriptions may ask for this bad or worse.",
+    )
     tags = ArrayField(models.CharField(max_length=50), default=list, blank=True)
     description = models.TextField(blank=True, max_length=5000)
     runbook_url = models.CharField("runbook URL", max_length=2048, blank=True)
@@ -207,6 +214,24 @@ class Result(models.Model):
 
     def __str__(self) -> str:
         return f"monitor {self.monitor_id} at {self.scheduled_at}: {self.reason}"
+
+
+class DailyCount(models.Model):
+    """How many slots of a monitor were executed on a UTC day that is over; urgent and missed ones are none."""
+
+    pk = models.CompositePrimaryKey("monitor_id", "day")
+    # No foreign key in the database, as of results: counts of monitors that are gone leave with their age.
+    monitor = models.ForeignKey(
+        Monitor, on_delete=models.DO_NOTHING, db_constraint=False, db_index=False, related_name="+"
+    )
+    day = models.DateField()
+    executed = models.IntegerField()
+
+    class Meta:
+        indexes = [models.Index(fields=["day"], name="daily_count_day")]
+
+    def __str__(self) -> str:
+        return f"monitor {self.monitor_id} on {self.day}: {self.executed}"
 
 
 class StatusPeriod(models.Model):

@@ -14,21 +14,20 @@ something asks the results themselves what was seen since.
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import datetime, timedelta
 from functools import lru_cache
 from operator import itemgetter
 from typing import Any
 
-from django.db import connection, transaction
+from django.db import IntegrityError, connection, transaction
 
 from healthmon.lib import arrays
 from healthmon.lib.clock import from_epoch
 from incidents import services as incidents
 from incidents.changes import StatusChange
 from monitors import periods
-from monitors.models import Region
 from monitors.probing.outcome import Outcome, Reason
 from monitors.state import Policy, State, Status, advance, overall
 
@@ -45,24 +44,55 @@ def record(outcomes: Iterable[Outcome], now: datetime) -> int:
     # Beyond these there are no partitions, and one such result must not cost a batch.
     oldest = (now - timedelta(days=1)).timestamp()
     newest = (now + timedelta(hours=1)).timestamp()
-    regions = dict(Region.objects.values_list("slug", "id"))
+    outcomes = list(outcomes)
+    regions, gone = _known(outcome.monitor_id for outcome in outcomes)
     found = {
         (outcome.monitor_id, regions[outcome.region], outcome.scheduled_at): outcome
         for outcome in outcomes
-        if oldest < outcome.scheduled_at < newest and outcome.region in regions
+        if oldest < outcome.scheduled_at < newest
+        and outcome.region in regions
+        and outcome.monitor_id not in gone
     }
     if not found:
         return 0
     # Sorted, here and below: two workers that meet on the same rows take them in the same order.
     slots = {slot: found[slot] for slot in sorted(found)}
     telling = {slot[:2] for slot, outcome in slots.items() if not _says_nothing_new(outcome)}
+    try:
+        return _record(slots, telling, now, _copy)
+    except IntegrityError:  # some of these slots are recorded already, which COPY cannot pass over
+        return _record(slots, telling, now, _insert)
+
+
+def _record(
+    slots: Mapping[Slot, Outcome],
+    telling: Collection[Key],
+    now: datetime,
+    store: Callable[[Mapping[Slot, Outcome]], list[Slot]],
+) -> int:
     with transaction.atomic():
         _commit_without_waiting(True)
         seen = _seen_until(telling, now) if telling else {}
-        new = _insert(slots)
+        new = store(slots)
         if new:
             _advance([(slot, slots[slot]) for slot in new], telling, seen, now)
     return len(new)
+
+
+# Nobody would ever read the results of monitors that are gone.
+_KNOWN = """
+    SELECT ARRAY(SELECT slug FROM monitors_region ORDER BY id), ARRAY(SELECT id FROM monitors_region ORDER BY id),
+           ARRAY(SELECT asked.id FROM unnest(%s::int[]) AS asked (id)
+                  WHERE NOT EXISTS (SELECT FROM monitors_monitor m WHERE m.id = asked.id))
+"""
+
+
+def _known(monitor_ids: Iterable[int]) -> tuple[dict[str, int], set[int]]:
+    """This will return the regions there are, slug to id, and which of these monitors there are no more."""
+    with connection.cursor() as cursor:
+        cursor.execute(_KNOWN, [arrays.plain(monitor_ids)])
+        slugs, ids, gone = cursor.fetchone()
+    return dict(zip(slugs, ids, strict=True)), set(gone)
 
 
 def _says_nothing_new(outcome: Outcome) -> bool:
@@ -92,43 +122,49 @@ def heard_from(name: str, region: str, now: datetime) -> None:
         cursor.execute(_HEARD_FROM, [name[:200], region[:40], now])
 
 
-# `EXISTS` drops results of monitors that are gone: nobody would ever read them.
+_COLUMNS = {
+    "monitor_id": "int4", "region_id": "int2", "scheduled_at": "timestamptz", "started_at": "timestamptz",
+    "reason": "text", "status_code": "int2", "total_ms": "float4", "dns_ms": "float4", "connect_ms": "float4",
+    "tls_ms": "float4", "first_byte_ms": "float4", "urgent": "bool", "reused": "bool", "detail": "text",
+}  # fmt: skip
+
+
+def _rows(slots: Mapping[Slot, Outcome]) -> Iterator[tuple]:
+    for (monitor_id, region_id, scheduled_at), outcome in slots.items():
+        yield (
+            monitor_id, region_id, from_epoch(scheduled_at), from_epoch(outcome.started_at),
+            outcome.reason, outcome.status_code, outcome.total_ms, outcome.dns_ms, outcome.connect_ms,
+            outcome.tls_ms, outcome.first_byte_ms, outcome.urgent, outcome.reused,
+            outcome.detail.replace("\0", "\N{REPLACEMENT CHARACTER}"),  # PostgreSQL's texts hold no NUL
+        )  # fmt: skip
+
+
+def _copy(slots: Mapping[Slot, Outcome]) -> list[Slot]:
+    """This will write slots none of which is there yet, at half of what `_insert` costs; IntegrityError if one is."""
+    # Binary: turned into text, a row takes four times as long here.
+    statement = f"COPY monitors_result ({', '.join(_COLUMNS)}) FROM STDIN (FORMAT binary)"
+    with connection.cursor() as cursor, connection.wrap_database_errors, cursor.copy(statement) as copy:
+        copy.set_types(list(_COLUMNS.values()))
+        for row in _rows(slots):
+            copy.write_row(row)
+    return list(slots)
+
+
 _INSERT = """
     INSERT INTO monitors_result (monitor_id, region_id, scheduled_at, started_at, reason, status_code, total_ms,
                                  dns_ms, connect_ms, tls_ms, first_byte_ms, urgent, reused, detail)
-    SELECT o.monitor_id, o.region_id, to_timestamp(o.scheduled_at), to_timestamp(o.started_at), o.reason, o.status_code,
-           o.total_ms, o.dns_ms, o.connect_ms, o.tls_ms, o.first_byte_ms, o.urgent, o.reused, o.detail
-      FROM unnest(%s::int[], %s::smallint[], %s::bigint[], %s::float8[], %s::monitors_reason[], %s::smallint[],
-                  %s::real[], %s::real[], %s::real[], %s::real[], %s::real[], %s::bool[], %s::bool[], %s::text[])
-             AS o (monitor_id, region_id, scheduled_at, started_at, reason, status_code, total_ms,
-                   dns_ms, connect_ms, tls_ms, first_byte_ms, urgent, reused, detail)
-     WHERE EXISTS (SELECT FROM monitors_monitor m WHERE m.id = o.monitor_id)
+    SELECT * FROM unnest(%s::int[], %s::smallint[], %s::timestamptz[], %s::timestamptz[], %s::monitors_reason[],
+                         %s::smallint[], %s::real[], %s::real[], %s::real[], %s::real[], %s::real[], %s::bool[],
+                         %s::bool[], %s::text[])
     ON CONFLICT DO NOTHING
     RETURNING monitor_id, region_id, extract(epoch FROM scheduled_at)::bigint
 """
 
 
 def _insert(slots: Mapping[Slot, Outcome]) -> list[Slot]:
-    """This will insert what is not there yet, and return the slots that were new."""
-    outcomes = slots.values()
-    columns = [
-        arrays.plain([slot[0] for slot in slots]),
-        arrays.plain([slot[1] for slot in slots]),
-        arrays.plain([slot[2] for slot in slots]),
-        arrays.plain([outcome.started_at for outcome in outcomes]),
-        arrays.plain([outcome.reason for outcome in outcomes]),
-        arrays.plain([outcome.status_code for outcome in outcomes]),
-        arrays.plain([outcome.total_ms for outcome in outcomes]),
-        arrays.plain([outcome.dns_ms for outcome in outcomes]),
-        arrays.plain([outcome.connect_ms for outcome in outcomes]),
-        arrays.plain([outcome.tls_ms for outcome in outcomes]),
-        arrays.plain([outcome.first_byte_ms for outcome in outcomes]),
-        arrays.plain([outcome.urgent for outcome in outcomes]),
-        arrays.plain([outcome.reused for outcome in outcomes]),
-        arrays.texts([outcome.detail for outcome in outcomes]),
-    ]
+    """This will write what is not there yet, and return the slots that were new."""
     with connection.cursor() as cursor:
-        cursor.execute(_INSERT, columns)
+        cursor.execute(_INSERT, [list(column) for column in zip(*_rows(slots), strict=True)])
         return cursor.fetchall()
 
 
@@ -258,7 +294,7 @@ _policy = lru_cache(maxsize=1000)(Policy)  # few differ
 # The monitors are locked before their regions are read: of two workers that moved two regions of one monitor, the
 # second sees what the first wrote.
 _MONITORS = """
-    SELECT id, team_id, name, url, runbook_url, tags, status, status_changed_at,
+    SELECT id, team_id, name, url, runbook_url, tags, severity, status, status_changed_at,
            failures_to_open, successes_to_close, recheck_seconds, interval_seconds
       FROM monitors_monitor WHERE id = ANY(%s) ORDER BY id FOR NO KEY UPDATE
 """
@@ -290,7 +326,7 @@ def settle(moved: Mapping[int, Outcome | None], now: datetime) -> list[StatusCha
             )
 
     changes = []
-    for monitor_id, team_id, name, url, runbook_url, tags, before, changed_at, *policy in monitors:
+    for monitor_id, team_id, name, url, runbook_url, tags, severity, before, changed_at, *policy in monitors:
         after = overall(Status(region["status"]) for region in regions[monitor_id])
         if after == before:
             continue
@@ -303,6 +339,7 @@ def settle(moved: Mapping[int, Outcome | None], now: datetime) -> list[StatusCha
                 monitor_url=url,
                 runbook_url=runbook_url,
                 tags=tuple(tags),
+                severity=severity,
                 before=before,
                 after=str(after),
                 at=_between(changed_at, _finished_at(outcome) if outcome else now, now),

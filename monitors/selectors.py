@@ -1,16 +1,18 @@
 """What people ask of monitors: how much of a window was it up, and how much of it did we look."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, time, timedelta
 
-from django.db.models import OuterRef, Q, QuerySet, Subquery
-from django.db.models.functions import JSONObject
+from django.conf import settings
+from django.db import connection
+from django.db.models import Q
 
 from incidents.selectors import count_opened
-from monitors.models import Monitor, Result, StatusPeriod
-from monitors.probing.outcome import Reason
+from monitors.models import DailyCount, Monitor, StatusPeriod
 from monitors.state import Status
+from notifications.messages import Message
+from notifications.routing import severity_of
 
 # A monitor that has not been seen for longer was paused, or is new: there is no newest result to speak of.
 NEWEST_WITHIN = timedelta(days=2)
@@ -44,18 +46,61 @@ class Uptime:
     incidents: int
 
 
-def with_newest_result(monitors: QuerySet[Monitor], now: datetime) -> QuerySet[Monitor]:
-    """This will annotate monitors with `newest`: {scheduled_at (ISO text), reason, total_ms}, or None.
+@dataclass(frozen=True, slots=True)
+class Glimpse:
+    """What is shown of a monitor beside its own columns: where it is probed from, and its newest result if any."""
 
-    One look into the end of an index a monitor; the bounds keep all partitions but three out of the plan.
-    """
-    newest = Result.objects.filter(
-        monitor=OuterRef("pk"),
-        scheduled_at__gt=now - NEWEST_WITHIN,
-        scheduled_at__lt=now + timedelta(hours=1),
-    ).order_by("-scheduled_at", "-region")
-    columns = JSONObject(scheduled_at="scheduled_at", reason="reason", total_ms="total_ms")
-    return monitors.annotate(newest=Subquery(newest.values(facts=columns)[:1]))
+    regions: list[str]
+    certificate_expires_at: datetime | None
+    checked_at: datetime | None
+    reason: str | None
+    total_ms: float | None
+
+
+# One look into the end of an index a monitor; the bounds keep all partitions but three out of the plan. As a column of
+# the list's own query it was looked up for every monitor that a filter leaves, before the page was cut off.
+_GLIMPSES = """
+    SELECT m.id, s.regions, s.certificate_expires_at, r.scheduled_at, r.reason, r.total_ms
+      FROM unnest(%s::int[]) AS m (id)
+     CROSS JOIN LATERAL (
+           SELECT coalesce(array_agg(region.slug::text ORDER BY region.slug COLLATE "C"), '{}') AS regions,
+                  min(state.certificate_expires_at) AS certificate_expires_at
+             FROM monitors_regionstate state JOIN monitors_region region ON region.id = state.region_id
+            WHERE state.monitor_id = m.id) s
+      LEFT JOIN LATERAL (
+           SELECT scheduled_at, reason, total_ms
+             FROM monitors_result
+            WHERE monitor_id = m.id AND scheduled_at > %s AND scheduled_at < %s
+            ORDER BY scheduled_at DESC, region_id DESC
+            LIMIT 1) r ON true
+"""
+
+
+def glimpsed(monitors: Sequence[Monitor], now: datetime) -> Sequence[Monitor]:
+    """This will set `glimpse` on each monitor, in one query for all of them, and return them."""
+    if monitors:
+        with connection.cursor() as cursor:
+            cursor.execute(
+                _GLIMPSES,
+                [[monitor.pk for monitor in monitors], now - NEWEST_WITHIN, now + timedelta(hours=1)],
+            )
+            found = {monitor_id: Glimpse(*facts) for monitor_id, *facts in cursor.fetchall()}
+        for monitor in monitors:
+            monitor.glimpse = found[monitor.pk]  # type: ignore[attr-defined]
+    return monitors
+
+
+def message_about(monitor: Monitor, kind: str, at: datetime) -> Message:
+    """This will return a message of a kind about a monitor, with as much in it as decides who is told."""
+    return Message(
+        kind=kind,
+        team_id=monitor.team_id,
+        at=at,
+        severity=severity_of(kind, monitor.severity),
+        monitor_id=monitor.id,
+        monitor_name=monitor.name,
+        tags=tuple(monitor.tags),
+    )
 
 
 def uptime(monitor: Monitor, window: str, now: datetime) -> Uptime:
@@ -73,18 +118,64 @@ def uptime(monitor: Monitor, window: str, now: datetime) -> Uptime:
         .filter(Q(ended_at__isnull=True) | Q(ended_at__gt=since))
         .order_by("started_at")
     ]
-    executed = (
-        Result.objects.filter(monitor=monitor, scheduled_at__gt=since, scheduled_at__lte=now, urgent=False)
-        .exclude(reason=Reason.missed)
-        .count()
-    )
     up, down = seconds_up_and_down(periods)
     return Uptime(
         uptime=up / (up + down) if up + down else None,
-        coverage=_ratio(executed, scheduled_slots(periods, monitor.id)),
+        coverage=_coverage(monitor.id, periods, since, now),
         downtime_seconds=round(down),
         incidents=count_opened(monitor.id, since, now),
     )
+
+
+def _coverage(monitor_id: int, periods: Iterable[Period], since: datetime, now: datetime) -> float | None:
+    """Executed of scheduled slots. Past what is kept of results, it begins with a whole day: only those are counted."""
+    oldest = datetime.combine(
+        now.date() - timedelta(days=settings.HEALTHMON_RAW_RETENTION_DAYS), time.min, UTC
+    )
+    # (since, until]: to have the slot at midnight, it begins just before.
+    whole_day = datetime.combine(since.date() + timedelta(days=1), time.min, UTC) - _TICK
+    looked_since = since if since >= oldest else whole_day
+    looked_at = [
+        replace(period, since=max(period.since, looked_since))
+        for period in periods
+        if period.until > looked_since
+    ]
+    return _ratio(executed(monitor_id, looked_since, now), scheduled_slots(looked_at, monitor_id))
+
+
+def executed(monitor_id: int, since: datetime, until: datetime) -> int:
+    """This will count the slots executed in (since, until]: whole days from their counts, the rest from results.
+
+    Both counts of results are answered by an index alone: everything, less the few that do not count.
+    """
+    counts = dict(
+        DailyCount.objects.filter(monitor_id=monitor_id, day__gt=since.date(), day__lt=until.date())
+        .order_by("day")
+        .values_list("day", "executed")
+    )
+    total, parameters = 0, []
+    begin = since
+    for day, count in counts.items():
+        midnight = datetime.combine(day, time.min, UTC)
+        total += count
+        # (since, until] of seconds: the slot at midnight belongs to the day that begins.
+        parameters.append((begin, midnight - _TICK))
+        begin = midnight + timedelta(days=1) - _TICK
+    parameters.append((begin, until))
+    gaps = [(monitor_id, a, b) for a, b in parameters if b > a]
+    with connection.cursor() as cursor:
+        cursor.execute(
+            " UNION ALL ".join([_EXECUTED] * len(gaps)), [value for gap in gaps for value in gap + gap]
+        )
+        return total + sum(count for (count,) in cursor.fetchall())
+
+
+_TICK = timedelta(microseconds=1)
+_EXECUTED = """
+    SELECT (SELECT count(*) FROM monitors_result WHERE monitor_id = %s AND scheduled_at > %s AND scheduled_at <= %s)
+         - (SELECT count(*) FROM monitors_result WHERE monitor_id = %s AND scheduled_at > %s AND scheduled_at <= %s
+               AND (urgent OR reason = 'missed'))
+"""
 
 
 def seconds_up_and_down(periods: Iterable[Period]) -> tuple[float, float]:

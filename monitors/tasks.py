@@ -12,7 +12,7 @@ from django.db import InterfaceError, OperationalError
 
 from healthmon.lib import queues
 from healthmon.lib.clock import now as read_clock
-from monitors import partitions, recording, scheduling
+from monitors import daily, partitions, recording, scheduling
 from monitors.probing.outcome import Outcome, Target
 
 log = structlog.get_logger(__name__)
@@ -76,6 +76,8 @@ def publish(targets: Iterable[Target], until: int, *, urgent: bool = False) -> N
         current_app.send_task(
             "monitors.probe",
             kwargs={"targets": [target.to_wire() for target in batch]},
+            argsrepr="()",
+            kwargsrepr="{}",  # for people only; left to Celery, spelling out targets costs what encoding them does
             queue=f"{'urgent' if urgent else 'probe'}.{batch[0].region}",
             # The prober reports what is late as missed; this only empties a queue that no prober reads.
             expires=max(target.expires_at for target in batch) - until + 60,
@@ -102,9 +104,11 @@ def record(*, outcomes: list[dict], prober: dict | None = None, **_future) -> No
 
 @shared_task(name="monitors.tasks.keep_partitions")
 def keep_partitions(**_future) -> None:
-    made, dropped = partitions.keep(read_clock().date(), settings.HEALTHMON_RAW_RETENTION_DAYS)
-    if made or dropped:
-        log.info("partitions", made=made, dropped=dropped)
+    today = read_clock().date()
+    counted = daily.keep(today, settings.HEALTHMON_RAW_RETENTION_DAYS)  # before what it counts is dropped
+    made, dropped = partitions.keep(today, settings.HEALTHMON_RAW_RETENTION_DAYS)
+    if made or dropped or counted:
+        log.info("partitions", made=made, dropped=dropped, counted=[str(day) for day in counted])
 
 
 @worker_ready.connect

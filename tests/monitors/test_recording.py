@@ -74,6 +74,38 @@ def test_a_replayed_message_changes_nothing(team):
     assert Result.objects.filter(monitor=shop).count() == 3
 
 
+def test_what_is_new_is_written_though_some_of_its_batch_is_recorded_already(team):
+    shop, site = monitor(team), monitor(team)
+    known = outcome(shop)
+    record(known)
+    fresh = [
+        outcome(site, status_code=204, total_ms=12.5, tls_ms=None, reused=True),
+        outcome(shop, "timeout", at=after(30), detail='Tab\t, line\n, "quote", \\ and \0.'),
+    ]
+    assert record(known, *fresh) == 2
+    late = Result.objects.get(monitor=shop, scheduled_at=after(30))
+    assert (late.reason, late.detail) == (
+        "timeout",
+        'Tab\t, line\n, "quote", \\ and \N{REPLACEMENT CHARACTER}.',
+    )
+    seen = Result.objects.get(monitor=site)
+    assert (seen.status_code, seen.total_ms, seen.tls_ms, seen.reused) == (204, 12.5, None, True)
+    assert RegionState.objects.get(monitor=shop).failures == 1
+
+
+@pytest.mark.parametrize("recorded_before", [False, True])
+def test_every_word_and_number_is_kept_as_it_came(team, recorded_before):
+    shop = monitor(team)
+    if recorded_before:
+        record(outcome(shop))
+    strange = outcome(shop, "tls", at=after(30), total_ms=0.25, status_code=None, detail='a\tb\\N\n{"\0')
+    record(outcome(shop), strange)
+    kept = Result.objects.get(monitor=shop, scheduled_at=after(30))
+    assert kept.started_at.timestamp() == strange.started_at
+    assert (kept.total_ms, kept.status_code) == (0.25, None)
+    assert kept.detail == 'a\tb\\N\n{"\N{REPLACEMENT CHARACTER}'
+
+
 def test_a_late_result_is_kept_and_flips_nothing(team):
     shop = monitor(team, failures_to_open=1)
     record(outcome(shop, at=after(60)))
@@ -170,5 +202,5 @@ def test_two_of_three_regions_decide(team):
 def test_the_number_of_statements_does_not_grow_with_the_batch(team, size, django_assert_num_queries):
     subscribed(webhook(team), scope="all")
     shops = [monitor(team, failures_to_open=1) for _ in range(size)]
-    with django_assert_num_queries(22):
+    with django_assert_num_queries(23):
         record(*(outcome(shop, "timeout") for shop in shops))
