@@ -10,10 +10,12 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from healthmon.lib.addresses import Guard, url_problem
-from healthmon.lib.api import StrictModelSerializer, StrictSerializer, one_line
+from healthmon.lib.api import QuickModelSerializer, StrictModelSerializer, StrictSerializer, one_line
 from monitors import headers as header_secrets
 from monitors.models import DEFAULT_REGION, INTERVALS, MAX_BODY_CHARS, Monitor, Region, Result
 from monitors.probing.expectations import parse_expected_status
+from notifications.routing import ROUTED
+from notifications.transports import CHANNEL_KINDS
 
 MOST_HEADERS = 50
 MOST_TAGS = 20
@@ -120,7 +122,10 @@ class RegionsField(serializers.ListField):
     child = serializers.CharField(max_length=40)
 
     def get_attribute(self, instance: Monitor) -> list[str]:
-        return sorted(state.region.slug for state in instance.states.all())
+        return instance.glimpse.regions
+
+    def to_representation(self, slugs: list[str]) -> list[str]:
+        return slugs
 
     def to_internal_value(self, data: Any) -> list[str]:
         slugs = list(dict.fromkeys(super().to_internal_value(data)))
@@ -142,18 +147,21 @@ class MonitorSerializer(StrictModelSerializer):
     body = serializers.CharField(
         max_length=MAX_BODY_CHARS, required=False, allow_blank=True, trim_whitespace=False
     )
-    last_checked_at = serializers.SerializerMethodField()
-    last_reason = serializers.SerializerMethodField()
-    last_total_ms = serializers.SerializerMethodField()
-    certificate_expires_at = serializers.SerializerMethodField()
+    # What `selectors.glimpsed` set on it.
+    last_checked_at = serializers.DateTimeField(source="glimpse.checked_at", read_only=True, allow_null=True)
+    last_reason = serializers.CharField(source="glimpse.reason", read_only=True, allow_null=True)
+    last_total_ms = serializers.FloatField(source="glimpse.total_ms", read_only=True, allow_null=True)
+    certificate_expires_at = serializers.DateTimeField(
+        source="glimpse.certificate_expires_at", read_only=True, allow_null=True
+    )
 
     class Meta:
         model = Monitor
         fields = [
             "id", "name", "kind", "url", "method", "headers", "body", "interval_seconds", "timeout_seconds",
             "expected_status", "follow_redirects", "verify_tls", "degraded_after_ms", "failures_to_open",
-            "successes_to_close", "recheck_seconds", "connection", "regions", "tags", "description", "runbook_url",
-            "enabled", "status", "status_changed_at", "last_checked_at", "last_reason", "last_total_ms",
+            "successes_to_close", "recheck_seconds", "connection", "regions", "tags", "severity", "description",
+            "runbook_url", "enabled", "status", "status_changed_at", "last_checked_at", "last_reason", "last_total_ms",
             "certificate_expires_at", "created_at", "updated_at",
         ]  # fmt: skip
         read_only_fields = ["status", "status_changed_at", "created_at", "updated_at"]
@@ -161,27 +169,6 @@ class MonitorSerializer(StrictModelSerializer):
             "name": {"validators": [one_line]},
             "degraded_after_ms": {"min_value": 1, "max_value": 60_000},
         }
-
-    # `newest` is annotated by `selectors.with_newest_result`.
-
-    def get_last_checked_at(self, monitor: Monitor) -> str | None:
-        if not monitor.newest:
-            return None
-        return serializers.DateTimeField().to_representation(
-            datetime.fromisoformat(monitor.newest["scheduled_at"])
-        )
-
-    def get_last_reason(self, monitor: Monitor) -> str | None:
-        return monitor.newest["reason"] if monitor.newest else None
-
-    def get_last_total_ms(self, monitor: Monitor) -> float | None:
-        return monitor.newest["total_ms"] if monitor.newest else None
-
-    def get_certificate_expires_at(self, monitor: Monitor) -> str | None:
-        dates = [
-            state.certificate_expires_at for state in monitor.states.all() if state.certificate_expires_at
-        ]
-        return serializers.DateTimeField().to_representation(min(dates)) if dates else None
 
     def validate_url(self, url: str) -> str:
         if problem := url_problem(url):
@@ -243,8 +230,8 @@ class MonitorSerializer(StrictModelSerializer):
         }
 
 
-class ResultSerializer(serializers.ModelSerializer):
-    region = serializers.CharField(source="region.slug")
+class ResultSerializer(QuickModelSerializer):
+    region = serializers.CharField(source="region_slug", read_only=True)
 
     class Meta:
         model = Result
@@ -261,7 +248,30 @@ class UptimeSerializer(serializers.Serializer):
     incidents = serializers.IntegerField()
 
 
-class RegionSerializer(serializers.ModelSerializer):
+class RecipientsAskedSerializer(StrictSerializer):
+    """What a preview is of: `kind` of message, and `at` what moment."""
+
+    kind = serializers.ChoiceField(choices=ROUTED, default="opened", help_text="Of the message.")
+    at = serializers.DateTimeField(required=False, help_text="When it happens. Without it, now.")
+
+    def validate_at(self, at: datetime) -> datetime:
+        if not 2000 <= at.year < 2200:
+            raise serializers.ValidationError("A moment between the years 2000 and 2200 is needed.")
+        return at
+
+
+class RecipientSerializer(serializers.Serializer):
+    """Whether a channel would be told, by which of its subscriptions, and why or why not."""
+
+    channel = serializers.IntegerField()
+    channel_name = serializers.CharField()
+    channel_kind = serializers.ChoiceField(choices=CHANNEL_KINDS)
+    subscription = serializers.IntegerField(allow_null=True)
+    told = serializers.BooleanField()
+    why = serializers.CharField()
+
+
+class RegionSerializer(QuickModelSerializer):
     class Meta:
         model = Region
         fields = ["id", "slug", "name", "enabled"]

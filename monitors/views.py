@@ -1,10 +1,10 @@
 """Monitors over HTTP: parse, one call of a service or selector, translate back."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from django.db import transaction
-from django.db.models import Prefetch, QuerySet
+from django.db.models import F
 from django.http import Http404
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
@@ -22,18 +22,22 @@ from accounts.models import Role
 from accounts.scoping import TeamScoped
 from healthmon.lib.api import Conflict
 from healthmon.lib.clock import now as read_clock
+from healthmon.lib.filters import PAGING
 from monitors import selectors, services
 from monitors.filters import MonitorFilter, ResultFilter
-from monitors.models import Monitor, Region, RegionState, Result
+from monitors.models import Monitor, Region, Result
 from monitors.serializers import (
     BulkDoneSerializer,
     BulkSerializer,
     MonitorSerializer,
+    RecipientsAskedSerializer,
+    RecipientSerializer,
     RegionSerializer,
     ResultSerializer,
     UptimeSerializer,
     columns_and_regions,
 )
+from notifications import selectors as notifications
 
 
 class MonitorViewSet(TeamScoped, ModelViewSet):
@@ -42,21 +46,30 @@ class MonitorViewSet(TeamScoped, ModelViewSet):
     http_method_names = ["get", "post", "put", "patch", "delete", "head", "options"]
     ordering = ["-id"]
     minimum_role = {"check": Role.RESPONDER}
-    queryset = Monitor.objects.prefetch_related(
-        Prefetch("states", RegionState.objects.select_related("region"))
-    )
+    queryset = Monitor.objects.all()
 
-    def get_queryset(self) -> QuerySet[Monitor]:
-        return selectors.with_newest_result(super().get_queryset(), read_clock())
+    def list(self, request: Request) -> Response:
+        page = self.paginate_queryset(self.filter_queryset(self.get_queryset()))
+        return self.get_paginated_response(self._shown(page))
+
+    def retrieve(self, request: Request, pk: str) -> Response:
+        return Response(self._shown([self.get_object()])[0])
+
+    def _shown(self, monitors: Sequence[Monitor]) -> Sequence[dict[str, Any]]:
+        return self.get_serializer(selectors.glimpsed(monitors, read_clock()), many=True).data
+
+    def _again(self, monitor: Monitor) -> Monitor:
+        """As it is in the database after a change."""
+        return selectors.glimpsed([self.get_queryset().get(pk=monitor.pk)], read_clock())[0]
 
     def perform_create(self, serializer: MonitorSerializer) -> None:
         columns, regions = columns_and_regions(serializer.validated_data)
         [monitor] = services.create(self.team, [columns], read_clock(), [regions])
-        serializer.instance = self.get_queryset().get(pk=monitor.pk)
+        serializer.instance = self._again(monitor)
 
     def perform_update(self, serializer: MonitorSerializer) -> None:
         monitor = self._change(serializer)
-        serializer.instance = self.get_queryset().get(pk=monitor.pk)
+        serializer.instance = self._again(monitor)
 
     def _change(self, serializer: MonitorSerializer) -> Monitor:
         now = read_clock()
@@ -82,14 +95,14 @@ class MonitorViewSet(TeamScoped, ModelViewSet):
     def pause(self, request: Request, pk: str) -> Response:
         """Stop probing it and resolve its incident. Pausing what is paused changes nothing."""
         services.pause([self.get_object()], caller(request), read_clock())
-        return Response(self.get_serializer(self.get_object()).data)
+        return Response(self._shown([self.get_object()])[0])
 
     @extend_schema(request=None, responses=MonitorSerializer)
     @action(detail=True, methods=["post"])
     def resume(self, request: Request, pk: str) -> Response:
         """Probe it again, from a clean state."""
         services.resume([self.get_object()], read_clock())
-        return Response(self.get_serializer(self.get_object()).data)
+        return Response(self._shown([self.get_object()])[0])
 
     @extend_schema(request=None, responses={202: MonitorSerializer})
     @action(detail=True, methods=["post"])
@@ -99,7 +112,7 @@ class MonitorViewSet(TeamScoped, ModelViewSet):
             services.check_now([self.get_object()], read_clock())
         except services.MonitorPaused as paused:
             raise Conflict(str(paused)) from None
-        return Response(self.get_serializer(self.get_object()).data, status=status.HTTP_202_ACCEPTED)
+        return Response(self._shown([self.get_object()])[0], status=status.HTTP_202_ACCEPTED)
 
     @extend_schema(
         responses=ResultSerializer(many=True),
@@ -114,15 +127,14 @@ class MonitorViewSet(TeamScoped, ModelViewSet):
     def results(self, request: Request, pk: str) -> Response:
         """What was seen, newest first."""
         monitor = self.get_object_of_team()
-        results = self.filter_queryset(Result.objects.filter(monitor=monitor).select_related("region"))
+        seen = Result.objects.filter(monitor=monitor).annotate(region_slug=F("region__slug"))
+        results = self.filter_queryset(seen)
         page = self.paginate_queryset(results)
         return self.get_paginated_response(ResultSerializer(page, many=True).data)
 
     @extend_schema(
         responses=UptimeSerializer,
-        parameters=[
-            OpenApiParameter("window", OpenApiTypes.STR, enum=list(selectors.WINDOWS), default="24h")
-        ],
+        parameters=[OpenApiParameter("window", OpenApiTypes.STR, enum=[*selectors.WINDOWS], default="24h")],
         filters=False,
     )
     @action(detail=True, filter_backends=[], pagination_class=None)
@@ -131,8 +143,27 @@ class MonitorViewSet(TeamScoped, ModelViewSet):
         window = request.query_params.get("window", "24h")
         if window not in selectors.WINDOWS:
             raise ValidationError({"window": f"One of {', '.join(selectors.WINDOWS)} is needed."})
-        uptime = selectors.uptime(self.get_object(), window, read_clock())
+        uptime = selectors.uptime(self.get_object_of_team(), window, read_clock())
         return Response(UptimeSerializer(uptime).data)
+
+    @extend_schema(
+        responses=RecipientSerializer(many=True),
+        parameters=[RecipientsAskedSerializer],
+        filters=False,
+    )
+    @action(detail=True, filter_backends=[], ordering=["id"])
+    def recipients(self, request: Request, pk: str) -> Response:
+        """Who would be told of a message about it, and why: every channel of the team, told or not.
+
+        Who was told that it is down is told that it is up, too, whatever a preview of `resolved` says.
+        """
+        monitor, query = self.get_object(), request.query_params
+        asked = RecipientsAskedSerializer(data={name: query[name] for name in query if name not in PAGING})
+        asked.is_valid(raise_exception=True)
+        kind, at = asked.validated_data["kind"], asked.validated_data.get("at") or read_clock()
+        channels = self.paginate_queryset(notifications.channels(self.team.id))
+        found = notifications.recipients(selectors.message_about(monitor, kind, at), channels)
+        return self.get_paginated_response(RecipientSerializer(found, many=True).data)
 
     @extend_schema(request=BulkSerializer, responses=BulkDoneSerializer)
     @action(detail=False, methods=["post"])
@@ -164,21 +195,19 @@ class MonitorViewSet(TeamScoped, ModelViewSet):
             )
             updated = [self._change(serializer) for serializer in updating]
             services.delete([known[monitor_id] for monitor_id in rows["delete"]], caller(request), now)
-        shown = {
-            monitor.id: monitor
-            for monitor in self.get_queryset().filter(id__in=[m.id for m in created + updated])
-        }
+        written = self.get_queryset().filter(id__in=[monitor.id for monitor in created + updated])
+        shown = {row["id"]: row for row in self._shown(list(written))}
         return Response(
             {
-                "created": self.get_serializer([shown[monitor.id] for monitor in created], many=True).data,
-                "updated": self.get_serializer([shown[monitor.id] for monitor in updated], many=True).data,
+                "created": [shown[monitor.id] for monitor in created],
+                "updated": [shown[monitor.id] for monitor in updated],
                 "deleted": rows["delete"],
             }
         )
 
     def get_object_of_team(self) -> Monitor:
         """Like get_object, for actions whose filters are those of something else than monitors."""
-        return get_object_or_404(self.get_queryset(), pk=self.kwargs["pk"])
+        return get_object_or_404(self.get_queryset().only("id"), pk=self.kwargs["pk"])
 
 
 def _judged(rows: Mapping[str, list], known: Mapping[int, Monitor], context: dict) -> tuple[list, list, dict]:

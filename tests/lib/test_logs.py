@@ -74,6 +74,8 @@ TEXTS = [
     ("got Authorization: Bearer eyJhbGciOi.hunter2", "got Authorization: Bearer ***"),
     ("whsec_hunter2hunter2", "whsec_***"),
     ("hm_hunter2hunter2 is a key", "hm_*** is a key"),
+    ("Gone: /acknowledge/hunter2.hunter2/", "Gone: /acknowledge/***/"),
+    ("POST /api/v1/incidents/7/acknowledge/ 409", "POST /api/v1/incidents/7/acknowledge/ 409"),
     ("mail alice@example.com about https://host/a@b", "mail alice@example.com about https://host/a@b"),
     ("basic research", "basic ***"),  # too much rather than too little
 ]

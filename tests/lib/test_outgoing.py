@@ -36,10 +36,8 @@ def _collects_quickly() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _leaves_nothing_behind() -> Iterator[None]:
-    """No thread of ours and no socket outlives a request."""
+    """No thread and no socket outlives a request."""
     yield
-    ours = [t.name for t in threading.enumerate() if isinstance(t, threading.Timer)]
-    assert not ours
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         gc.collect()  # pytest turns a ResourceWarning of a lost socket into a failure
@@ -79,7 +77,6 @@ def test_posts_the_body_and_the_headers_and_nothing_of_its_own(server):
     [seen] = server.seen
     assert (seen.method, seen.path, seen.body) == ("POST", "/hook?a=1", b"{}")
     headers = {name.lower(): value for name, value in seen.headers.items()}
-    assert headers.pop("user-agent").startswith("python-urllib3/")  # when none is given
     assert headers == {
         "host": f"127.0.0.1:{server.port}",
         "accept-encoding": "identity",  # what is cut at 64 KB must not have been compressed
@@ -135,6 +132,27 @@ def test_ignores_proxies_of_the_environment(server, monkeypatch):
             monkeypatch.setenv(name, proxy.url())
         assert post(server.url()).status_code == 200
         assert (server.connections, proxy.connections) == (1, 0)
+
+
+TARGETS = [
+    # path and query of the URL, as they are asked for
+    ("", "/"),
+    ("?a=1", "/?a=1"),
+    ("/a%2Fb/c;d?e=%20&f[]=1#nobody-needs-to-know", "/a%2Fb/c;d?e=%20&f[]=1"),
+    ("/caf\u00e9?q=\u2620", "/caf%C3%A9?q=%E2%98%A0"),
+    ('/"<{|}>^`', "/%22%3C%7B%7C%7D%3E%5E%60"),
+]
+
+
+@pytest.mark.parametrize(("given", "asked"), TARGETS)
+def test_asks_for_the_path_in_ascii(server, given, asked):
+    post(server.url("") + given)
+    assert server.seen[0].path == asked
+
+
+def test_reads_the_certificates_once(ca_file):
+    assert outgoing._trust("") is outgoing._trust("")
+    assert outgoing._trust(ca_file) is not outgoing._trust("")
 
 
 def test_ignores_netrc_and_the_environments_certificates(server, monkeypatch, tmp_path):
@@ -226,14 +244,9 @@ def test_gives_up_connecting():
             post(f"http://127.0.0.1:{port}/", timeout=SHORT)
 
 
-def test_hangs_up_on_a_connection_that_came_after_the_clock(server):
-    """The clock can look in the moment before there is a socket; what is dialled then must not run without one."""
-    server.default = answers.drip
-    line = outgoing._Line(LOCAL, SHORT)
-    line.hang_up()
-    with line.dial("127.0.0.1", server.port) as connection:
-        assert connection.recv(1) == b""
-    line.close()
+def test_gives_up_sending_to_whoever_does_not_read():
+    with listening() as port, pytest.raises(Unreachable, match=r"no answer within 0\.3 s"):
+        outgoing.post(f"http://127.0.0.1:{port}/", b"x" * 50_000_000, {}, guard=LOCAL, timeout=SHORT)
 
 
 # --- peers that break off or talk nonsense --------------------------------------------------------------------
@@ -343,6 +356,24 @@ EXCERPTS = [
 def test_shows_the_start_of_the_body_on_one_printable_line(server, body, excerpt):
     server.default = reply(500, body)
     assert post(server.url()) == Answer(500, excerpt, None)
+
+
+OBJECTS = [
+    # body, what is read of it
+    (b'{"retry_after": 1.5}', {"retry_after": 1.5}),
+    (b"[1]", {}),
+    (b"plain", {}),
+    (b"", {}),
+    (b"\xff", {}),
+    (b"[" * 60_000, {}),
+    (b'{"a": "' + b"x" * outgoing.MOST_BYTES + b'"}', {}),
+]
+
+
+@pytest.mark.parametrize(("body", "value"), OBJECTS, ids=range(len(OBJECTS)))
+def test_reads_a_json_object_or_nothing(server, body, value):
+    server.default = reply(400, body)
+    assert post(server.url()).json == value
 
 
 # --- Retry-After ----------------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 """Monitors over HTTP: what is taken, what is refused and named, whose it is, and what people can do with it."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
 
 import pytest
 from django.db import connection
@@ -8,7 +8,7 @@ from django.db import connection
 from incidents.models import Incident
 from monitors import recording, selectors, services
 from monitors.models import Monitor, Region, RegionState, Result, StatusPeriod
-from notifications.models import Delivery
+from notifications.models import Channel, Delivery
 from tests.support.people import acme, ada, alice, bob, charlie, client_of, globex, vera
 from tests.support.watching import NOON, after, monitor, outcome, subscribed, webhook
 
@@ -60,8 +60,8 @@ def test_makes_a_monitor_with_the_defaults_of_the_product(client):
         "kind": "http", "method": "GET", "headers": {}, "body": "", "interval_seconds": 30, "timeout_seconds": 10,
         "expected_status": "200-299", "follow_redirects": True, "verify_tls": True, "degraded_after_ms": None,
         "failures_to_open": 2, "successes_to_close": 1, "recheck_seconds": 5, "connection": "fresh",
-        "regions": ["default"], "tags": [], "description": "", "runbook_url": "", "enabled": True,
-        "status": "new", "last_checked_at": None, "last_reason": None, "last_total_ms": None,
+        "regions": ["default"], "tags": [], "severity": "critical", "description": "", "runbook_url": "",
+        "enabled": True, "status": "new", "last_checked_at": None, "last_reason": None, "last_total_ms": None,
         "certificate_expires_at": None,
     }  # fmt: skip
     assert facts["created_at"].endswith("Z")
@@ -77,8 +77,8 @@ EVERYTHING = GIVEN | {
     "method": "POST", "headers": {"Accept": "application/json"}, "body": ' {"ping": "ü"}\n', "interval_seconds": 60,
     "timeout_seconds": 2.5, "expected_status": "200,204,301-308", "follow_redirects": False, "verify_tls": False,
     "degraded_after_ms": 800, "failures_to_open": 3, "successes_to_close": 2, "recheck_seconds": 7,
-    "connection": "reuse", "regions": ["default", "eu"], "tags": ["prod", "eu"], "description": "two\nlines",
-    "runbook_url": "https://wiki.example.com/shop", "enabled": False,
+    "connection": "reuse", "regions": ["default", "eu"], "tags": ["prod", "eu"], "severity": "warning",
+    "description": "two\nlines", "runbook_url": "https://wiki.example.com/shop", "enabled": False,
 }  # fmt: skip
 
 
@@ -142,6 +142,7 @@ BAD = [
     # closed lists
     ("kind",              ["icmp", "", None, {}, 1]),
     ("method",            ["get", "TRACE", "GET / HTTP/1.1\r\nX: y", None, ["GET"]]),
+    ("severity",            ["", None, "dire", 1]),
     ("connection",        ["keep-alive", "", None, True]),
     ("interval_seconds",  [0, -30, 1, 31, 7, 86401, HUGE, 30.5, "30", "often", None, True, [30], {}]),
     # within (0, 60] and the interval, which is 30
@@ -387,6 +388,7 @@ ROUTES = [
     ("head",   "",         vera,                 200),
     ("get",    "results/", vera,                 200),
     ("get",    "uptime/",  vera,                 200),
+    ("get",    "recipients/", vera,              200),
     ("post",   "check/",   bob,                  202),
     ("post",   "pause/",   ada,                  200),
     ("post",   "resume/",  ada,                  200),
@@ -621,7 +623,7 @@ def test_refuses_filters_of_results_it_cannot_read(client, shop, query, named):
 
 
 def test_pages_results_at_one_price(client, twice, django_assert_num_queries):
-    with django_assert_num_queries(5):  # the caller, the team, the monitor and its states, the results
+    with django_assert_num_queries(4):  # the caller, the team, the monitor, the results
         client.get(at(twice, "results/"))
 
 
@@ -698,13 +700,133 @@ def test_answers_uptime_and_refuses_other_windows(client, shop):
         assert pointers(client.get(at(shop, f"uptime/?window={window}"))) == ["#/window"]
 
 
+# --- who would be told ------------------------------------------------------------------------------------
+
+
+def told(answer) -> dict:
+    assert answer.status_code == 200, answer.content
+    return {row["channel_name"]: (row["told"], row["why"]) for row in answer.json()["results"]}
+
+
+@pytest.fixture
+def channels(shop) -> dict[str, Channel]:
+    """By what becomes of an opening on a Saturday."""
+    Monitor.objects.filter(pk=shop.pk).update(tags=["shop"], severity="warning")
+    office = {
+        "days": [0, 1, 2, 3, 4],
+        "from_time": time(9),
+        "until_time": time(18),
+        "time_zone": "Europe/Berlin",
+    }
+    made = {}
+    for name, subscriptions in {
+        "all": [{"scope": "all"}],
+        "nothing": [],
+        "other tag": [{"scope": "tag", "tag": "eu"}, {"scope": "monitor", "monitor": monitor(acme())}],
+        "office": [{"scope": "tag", "tag": "shop"} | office],
+        "critical": [{"scope": "all", "min_severity": "critical"}],
+        "slow": [{"scope": "monitor", "monitor": shop, "kinds": ["degraded", "recovered"]}],
+        "both": [{"scope": "tag", "tag": "shop"} | office, {"scope": "all", "kinds": ["resolved"]}],
+        "disabled": [{"scope": "all"}],
+        "broken": [{"scope": "all"}],
+    }.items():
+        made[name] = webhook(acme())
+        made[name].name = name
+        made[name].save()
+        for each in subscriptions:
+            subscribed(made[name], **each)
+    Channel.objects.filter(name="disabled").update(enabled=False)
+    Channel.objects.filter(name="broken").update(enabled=False, disabled_reason="It answered 410.")
+    subscribed(webhook(globex()), scope="all")
+    return made
+
+
+SATURDAY, MONDAY = "2026-01-10T10:05:00Z", "2026-01-12T11:05:00%2B01:00"
+HOURS = "Mon–Fri 09:00–18:00 Europe/Berlin"
+
+
+def test_previews_who_would_be_told_and_why(client, shop, channels):
+    assert told(client.get(at(shop, f"recipients/?at={SATURDAY}"))) == {
+        "all": (True, "It hears of all monitors."),
+        "nothing": (False, "No subscription of it names this monitor."),
+        "other tag": (False, "No subscription of it names this monitor."),
+        "office": (False, f"It hears of the tag `shop`, {HOURS}; it is Saturday 11:05 there."),
+        "critical": (False, "It hears of all monitors, from critical up; this is warning."),
+        "slow": (False, "It hears of this monitor, of `degraded` and `recovered`; this is `opened`."),
+        "both": (False, f"It hears of the tag `shop`, {HOURS}; it is Saturday 11:05 there. "
+                 "It hears of all monitors, of `resolved`; this is `opened`."),
+        "disabled": (False, "It is disabled: by hand."),
+        "broken": (False, "It is disabled: It answered 410."),
+    }  # fmt: skip
+    assert told(client.get(at(shop, f"recipients/?kind=opened&at={MONDAY}")))["office"] == (
+        True, f"It hears of the tag `shop`, {HOURS}; it is Monday 11:05 there."
+    )  # fmt: skip
+    assert told(client.get(at(shop, f"recipients/?kind=resolved&at={SATURDAY}")))["both"] == (
+        True, "It hears of all monitors, of `resolved`."
+    )  # fmt: skip
+    slow = told(client.get(at(shop, "recipients/?kind=degraded")))
+    assert [name for name in slow if slow[name][0]] == ["slow"]
+    assert told(client.get(at(shop, "recipients/")))["all"][0], "an opening, now"
+
+
+def test_a_preview_names_the_channel_and_the_subscription(client, shop, channels):
+    rows = client.get(at(shop, f"recipients/?at={SATURDAY}")).json()["results"]
+    assert [row["channel"] for row in rows] == [channel.id for channel in channels.values()]
+    assert rows[0] == {
+        "channel": channels["all"].id, "channel_name": "all", "channel_kind": "webhook",
+        "subscription": channels["all"].subscriptions.get().id, "told": True, "why": "It hears of all monitors.",
+    }  # fmt: skip
+    assert rows[1]["subscription"] is None
+    assert rows[6]["subscription"] == channels["both"].subscriptions.order_by("id").first().id
+
+
+def test_what_is_previewed_is_what_happens(client, shop, channels):
+    previewed = told(client.get(at(shop, f"recipients/?at={NOON.isoformat().replace('+', '%2B')}")))
+    shop.refresh_from_db()
+    record(outcome(shop, "dns"), outcome(shop, "dns", at=after(30)))
+    happened = {delivery.channel.name for delivery in Delivery.objects.filter(status="pending")}
+    assert happened == {name for name in previewed if previewed[name][0]} >= {"all"}
+
+
+@pytest.mark.parametrize(
+    ("query", "named"),
+    [
+        ("kind=opend", "#/kind"),
+        ("kind=test", "#/kind"),
+        ("kind=channel_failing", "#/kind"),
+        ("kind=", "#/kind"),
+        ("at=yesterday", "#/at"),
+        ("at=0001-01-01T00:00:00Z", "#/at"),
+        ("at=9999-12-31T23:59:59Z", "#/at"),
+        ("at=", "#/at"),
+        ("knid=opened", "#/knid"),
+        ("limit=0", "#/limit"),
+    ],
+)
+def test_refuses_previews_it_cannot_make(client, shop, query, named):
+    assert pointers(client.get(at(shop, f"recipients/?{query}"))) == [named]
+
+
+@pytest.mark.parametrize("rows", [2, 12])
+def test_previews_at_one_price_page_by_page(client, shop, rows, django_assert_num_queries):
+    for _ in range(rows):
+        subscribed(webhook(acme()), scope="all")
+    with django_assert_num_queries(
+        5
+    ):  # the caller, the team, the monitor, the channels, what they subscribe to
+        assert len(client.get(at(shop, "recipients/")).json()["results"]) == rows
+    page = client.get(at(shop, "recipients/?limit=1&kind=resolved")).json()
+    assert page["results"][0]["told"]
+    assert "kind=resolved" in page["next"]
+
+
 # --- lists ------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def shelf() -> dict[str, int]:
     made = {
-        "alpha": monitor(acme(), name="alpha", tags=["prod", "eu"], interval_seconds=60),
+        "alpha": monitor(acme(), name="alpha", tags=["prod", "eu"], interval_seconds=60, severity="info"),
         "beta": monitor(acme(), name="beta", tags=["prod"], url="http://127.0.0.1:9/ALPHABET"),
         "gamma": monitor(acme(), name="100%_gamma", tags=["a b"], enabled=False),
     }
@@ -724,6 +846,9 @@ def shelf() -> dict[str, int]:
         ("?tag=e", []),
         ("?tag=a%20b", ["gamma"]),
         ("?kind=http", ["gamma", "beta", "alpha"]),
+        ("?severity=info", ["alpha"]),
+        ("?severity=info&severity=critical&tag=prod", ["beta", "alpha"]),
+        ("?severity=warning", []),
         ("?search=alpha", ["beta", "alpha"]),
         ("?search=100%25_", ["gamma"]),
         ("?search=%25", ["gamma"]),
@@ -748,6 +873,7 @@ def test_filters_and_orders(client, shelf, query, names):
         ("?status=broken", "#/status"),
         ("?status=up,down", "#/status"),
         ("?kind=icmp", "#/kind"),
+        ("?severity=dire", "#/severity"),
         ("?tag=%00", "#/tag"),
         ("?search=%00", "#/search"),
         ("?ordering=body", "#/ordering"),
@@ -772,7 +898,7 @@ def test_lists_at_one_price_however_many_there_are(client, rows, django_assert_n
     Region.objects.create(slug="eu", name="Europe")
     for _ in range(rows):
         monitor(acme(), regions=["default", "eu"])
-    with django_assert_num_queries(4):  # the caller, the team, the monitors, their states with regions
+    with django_assert_num_queries(4):  # the caller, the team, the monitors, their glimpses
         assert len(client.get(URL).json()["results"]) == rows
 
 
