@@ -70,6 +70,7 @@ beat_schedule = {
     "tick": {"task": "monitors.tasks.tick", "schedule": 1.0, "options": {"expire_seconds": 2}},
     "sweep": {"task": "monitors.tasks.sweep", "schedule": 10.0, "options": {"expire_seconds": 10}},
     "relay": {"task": "notifications.tasks.relay", "schedule": 2.0, "options": {"expire_seconds": 4}},
+    "remind": {"task": "incidents.tasks.remind", "schedule": 30.0, "options": {"expire_seconds": 30}},
     "partitions": {
         "task": "monitors.tasks.keep_partitions",
         "schedule": 3600.0,

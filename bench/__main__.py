@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import alerts, api, naive, pipeline, scheduling, storage, truth
+from bench import alerts, api, deliveries, naive, pipeline, scheduling, storage, truth
 from bench.measure import where_and_when
 from bench.surroundings import running, target
 
@@ -22,6 +22,7 @@ PARTS: dict[str, Callable[..., dict]] = {
     "truth": truth.run,
     "scheduling": scheduling.run,
     "alerts": alerts.run,
+    "deliveries": deliveries.run,
     "api": api.run,
     "storage": storage.run,
     "naive": naive.run,

@@ -91,7 +91,13 @@ class Bench:
         return self.rows(query, *values)[0][0]
 
     def usage(self) -> dict[str, Usage]:
-        return usage({p.name: p.pid for p in self.installation.processes.all() if p.pid})
+        """This will return what each kind of process has used; probers are counted together."""
+        used: dict[str, Usage] = {}
+        for name, one in usage({p.name: p.pid for p in self.installation.processes.all() if p.pid}).items():
+            kind = name.partition("-")[0]
+            before = used.get(kind, Usage(0, 0))
+            used[kind] = Usage(before.cpu_seconds + one.cpu_seconds, before.rss_bytes + one.rss_bytes)
+        return used
 
     def fill(self, count: int, url: str, interval: int, **columns: object) -> list[int]:
         """This will insert monitors that are not enabled yet, and return their ids."""
@@ -100,6 +106,7 @@ class Bench:
             "sealed_headers": "", "body": "", "interval_seconds": interval, "timeout_seconds": min(5, interval),
             "expected_status": "200-299", "follow_redirects": True, "verify_tls": False, "failures_to_open": 2,
             "successes_to_close": 1, "recheck_seconds": 5, "connection": "fresh", "tags": [], "description": "",
+            "severity": "critical",
             "runbook_url": "", "enabled": False, "status": "paused",
         } | columns  # fmt: skip
         names = ", ".join(fields)
@@ -146,7 +153,7 @@ class Bench:
         self.database.execute("DELETE FROM monitors_statusperiod")
         self.database.execute("DELETE FROM monitors_regionstate")
         self.database.execute("TRUNCATE monitors_result")
-        self.database.execute("DELETE FROM notifications_delivery")
+        self.database.execute("TRUNCATE notifications_deliveryattempt, notifications_delivery")
         self.database.execute("DELETE FROM notifications_messagerecord")
         self.database.execute("DELETE FROM incidents_incidentevent")
         self.database.execute("DELETE FROM incidents_incident")

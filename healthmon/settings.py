@@ -171,7 +171,9 @@ SPECTACULAR_SETTINGS = {
         "MonitorStatusEnum": "monitors.models.Status",
         "IncidentStatusEnum": "incidents.models.Incident.Status",
         "DeliveryStatusEnum": "notifications.models.Delivery.Status",
-        "MessageKindEnum": "notifications.messages.KINDS",
+        "MessageKindEnum": "notifications.models.KIND_CHOICES",
+        "RoutedKindEnum": "notifications.routing.ROUTED",
+        "SeverityEnum": "notifications.messages.SEVERITIES",
         "ReasonEnum": "monitors.probing.outcome.REASONS",
         "ChannelKindEnum": "notifications.transports.CHANNEL_KINDS",
         "MonitorKindEnum": "monitors.models.KINDS",
@@ -226,6 +228,14 @@ LOGGING = logs.configuration(os.environ.get("SUPERVISOR_PROCESS_NAME", "django")
 
 if ENV.sentry_dsn:
     import sentry_sdk
+    from sentry_sdk.integrations.stdlib import StdlibIntegration
 
-    # Celery, Django and logging are found by themselves; bodies and headers stay at home.
-    sentry_sdk.init(ENV.sentry_dsn, send_default_pii=False, max_request_body_size="never")
+    # Celery, Django and logging are found by themselves; bodies and headers stay at home, and so do the URLs that we
+    # send to and the variables of a frame: tokens stand in both.
+    sentry_sdk.init(
+        ENV.sentry_dsn,
+        send_default_pii=False,
+        max_request_body_size="never",
+        include_local_variables=False,
+        disabled_integrations=[StdlibIntegration()],
+    )

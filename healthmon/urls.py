@@ -5,6 +5,7 @@ from django_prometheus.exports import ExportToDjangoView
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 
 from healthmon import health
+from incidents.views import acknowledge_by_link
 
 api: list[URLPattern | URLResolver] = [
     path("", include("accounts.urls")),
@@ -19,6 +20,7 @@ urlpatterns = [
     path("admin/", admin.site.urls),
     path("api/v1/", include(api)),
     path("api/docs/", SpectacularSwaggerView.as_view(url_name="schema"), name="docs"),
+    path("acknowledge/<str:token>/", acknowledge_by_link, name="acknowledge"),
     path("healthz/live", health.live, name="live"),
     path("healthz/ready", health.ready, name="ready"),
     path("metrics", ExportToDjangoView, name="metrics"),

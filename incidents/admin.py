@@ -33,16 +33,16 @@ class EventInline(TabularInline):
 
 @admin.register(Incident)
 class IncidentAdmin(ToLookAt):
-    list_display = ["monitor_name", "shown_status", "reason", "opened_at", "resolved_at", "team"]
-    list_filter = ["status", "reason", "team"]
+    list_display = ["monitor_name", "shown_status", "severity", "reason", "opened_at", "resolved_at", "team"]
+    list_filter = ["status", "severity", "reason", "team"]
     search_fields = ["monitor_name", "monitor_url"]
     list_select_related = ["team"]
     actions = ["acknowledge_selected", "resolve_selected"]
     actions_detail = ["acknowledge_one", "resolve_one"]
     inlines = [EventInline]
     fields = [
-        "shown_status", "monitor", "monitor_name", "monitor_url", "team", "reason", "detail", "opened_at",
-        "acknowledged_at", "acknowledged_by", "resolved_at", "resolution", "shown_evidence",
+        "shown_status", "monitor", "monitor_name", "monitor_url", "team", "severity", "reason", "detail",
+        "opened_at", "acknowledged_at", "acknowledged_by", "resolved_at", "resolution", "shown_evidence",
     ]  # fmt: skip
     readonly_fields = ["shown_status", "shown_evidence"]
 

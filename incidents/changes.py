@@ -4,11 +4,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from notifications.messages import SEVERITIES
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StatusChange:
     """`before` and `after` are monitor statuses (`new` `up` `degraded` `down` `paused`), or `deleted` after.
 
+    `severity` is how bad the monitor's owner says it is: one of `notifications.messages.SEVERITIES`.
     `by_user_id` names the person whose deed this was, if it was one's. `evidence` is there when `after` is `down`:
     why it was decided, as JSON.
     """
@@ -22,6 +25,7 @@ class StatusChange:
     before: str
     after: str
     at: datetime
+    severity: str = SEVERITIES[0]
     reason: str = ""
     detail: str = ""
     evidence: dict[str, Any] | None = None

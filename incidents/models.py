@@ -5,6 +5,8 @@ from django.db import models
 from django.db.models import F, Q
 from django.utils import timezone
 
+from notifications.messages import SEVERITIES
+
 
 class Incident(models.Model):
     class Status(models.TextChoices):
@@ -26,6 +28,10 @@ class Incident(models.Model):
     status = models.CharField(max_length=12, choices=Status, default=Status.OPEN)
     reason = models.CharField(max_length=12)
     detail = models.TextField(blank=True)
+    # The monitor's when it opened.
+    severity = models.CharField(
+        max_length=8, default=SEVERITIES[0], choices=[(severity, severity) for severity in SEVERITIES]
+    )
     evidence = models.JSONField(default=dict)
     opened_at = models.DateTimeField()
     acknowledged_at = models.DateTimeField(null=True, blank=True)

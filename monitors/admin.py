@@ -8,6 +8,7 @@ from django.contrib import admin, messages
 from django.contrib.postgres.forms import SimpleArrayField
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
+from django.urls import reverse
 from django.utils.html import format_html, format_html_join
 from unfold.admin import ModelAdmin
 from unfold.decorators import action, display
@@ -19,12 +20,14 @@ from unfold.widgets import (
 
 from healthmon.lib.clock import now as read_clock
 from healthmon.lib.console import JudgedForm, ToLookAt, asked, chosen, shown
-from monitors import services
+from monitors import selectors, services
 from monitors.models import DEFAULT_REGION, Monitor, Prober, Region, Result
 from monitors.serializers import HeadersField, MonitorSerializer, columns_and_regions
+from notifications import selectors as notifications
 
 LABELS = {"up": "success", "degraded": "warning", "down": "danger", "new": "info", "paused": "default"}
 RESULTS_SHOWN = 20
+RECIPIENTS_SHOWN = 100
 
 
 class MonitorForm(JudgedForm):
@@ -41,7 +44,8 @@ class MonitorForm(JudgedForm):
         fields = [
             "team", "name", "kind", "url", "method", "headers", "body", "interval_seconds", "timeout_seconds",
             "expected_status", "follow_redirects", "verify_tls", "degraded_after_ms", "failures_to_open",
-            "successes_to_close", "recheck_seconds", "connection", "tags", "description", "runbook_url",
+            "successes_to_close", "recheck_seconds", "connection", "tags", "severity", "description",
+            "runbook_url",
         ]  # fmt: skip
         widgets = {"url": UnfoldAdminTextInputWidget}
 
@@ -64,11 +68,11 @@ class MonitorForm(JudgedForm):
 class MonitorAdmin(ModelAdmin):
     form = MonitorForm
     list_display = ["name", "shown_status", "url", "interval", "status_changed_at", "team"]
-    list_filter = ["status", "team", "interval_seconds"]
+    list_filter = ["status", "severity", "team", "interval_seconds"]
     search_fields = ["name", "url"]
     list_per_page = 50
     list_select_related = ["team"]
-    readonly_fields = ["shown_status", "status_changed_at", "shown_results"]
+    readonly_fields = ["shown_status", "status_changed_at", "shown_results", "shown_recipients"]
     actions = ["pause_selected", "resume_selected", "check_selected"]
     actions_detail = ["pause_one", "resume_one", "check_one"]
     fieldsets = [
@@ -87,7 +91,8 @@ class MonitorAdmin(ModelAdmin):
             "When, where, and how soon it is an incident",
             {"fields": ["interval_seconds", "regions", "failures_to_open", "successes_to_close", "recheck_seconds"]},
         ),
-        ("For whom is on call", {"fields": ["description", "runbook_url"]}),
+        ("For whom is on call", {"fields": ["severity", "description", "runbook_url"]}),
+        ("Who would be told that it is down, now", {"fields": ["shown_recipients"]}),
         ("Newest results", {"fields": ["shown_results"]}),
     ]  # fmt: skip
 
@@ -123,6 +128,35 @@ class MonitorAdmin(ModelAdmin):
             '<table class="w-full text-left"><thead><tr><th>At (UTC)</th><th>Region</th><th>Reason</th><th>Status</th>'
             "<th>Took</th><th>Detail</th></tr></thead><tbody>{}</tbody></table>",
             rows,
+        )
+
+    @display(description="")
+    def shown_recipients(self, monitor: Monitor) -> str:
+        if not monitor.pk:
+            return "Channels that subscribe to all monitors, to one of its tags, or to it."
+        message = selectors.message_about(monitor, "opened", read_clock())
+        channels = notifications.channels(monitor.team_id).order_by("id")[:RECIPIENTS_SHOWN]
+        rows = format_html_join(
+            "",
+            '<tr><td class="pr-4 whitespace-nowrap"><a class="underline" href="{}">{}</a></td>'
+            '<td class="pr-4">{}</td><td class="pr-4">{}</td><td>{}</td></tr>',
+            (
+                (
+                    reverse("admin:notifications_channel_change", args=[found.channel]),
+                    found.channel_name,
+                    found.channel_kind,
+                    "yes" if found.told else "no",
+                    found.why,
+                )
+                for found in notifications.recipients(message, channels)
+            ),
+        )
+        return format_html(
+            '<table class="w-full text-left"><thead><tr><th>Channel</th><th>Kind</th><th>Told</th><th>Why</th></tr>'
+            '</thead><tbody>{}</tbody></table><a class="underline" href="{}?team__id__exact={}">All channels</a>',
+            rows,
+            reverse("admin:notifications_channel_changelist"),
+            monitor.team_id,
         )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Monitor]:

@@ -204,6 +204,7 @@ def _change(monitor: Monitor, after: str, by: User | None, now: datetime) -> Sta
         monitor_url=monitor.url,
         runbook_url=monitor.runbook_url,
         tags=tuple(monitor.tags),
+        severity=monitor.severity,
         before=monitor.status,
         after=after,
         at=now,

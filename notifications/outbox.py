@@ -1,38 +1,37 @@
-"""The outbox: deliveries are rows, written with what they tell of, and worked off by lease, send, settle.
+"""The outbox: deliveries are rows, written with what they tell of. `delivering` works them off.
 
-At least once: a row leaves `pending` for good only when its send is known to have succeeded or to be pointless. A
-process that dies in between leaves a lease that runs out, and the row is taken up again with the same key.
+Whatever happens to the process, the broker or the place to tell: a row leaves `pending` for good only when its send
+is known to have succeeded or to be pointless.
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime, timedelta
-from random import random
 
 import structlog
 from celery import current_app
 from django.conf import settings
-from django.db import connection, transaction
-from django.db.models import QuerySet
+from django.db import transaction
+from django.db.models import Exists, OuterRef, Q, QuerySet
 from kombu.exceptions import OperationalError
 
-from accounts.models import Team
-from healthmon.lib import backoff, sealing
-from notifications import messages, routing
+from accounts.models import Membership, Role, Team
+from healthmon.lib import sealing
+from notifications import links, messages, routing, selectors
 from notifications.messages import Message
-from notifications.models import Channel, Delivery, MessageRecord, Subscription
-from notifications.transports import DeliveryFailed, Envelope
+from notifications.models import Channel, Delivery, MessageRecord, MessageTemplate
+from notifications.transports import TRANSPORTS
 
 log = structlog.get_logger(__name__)
 
-# Seconds after the first, second … failed attempt: from a blip to a long weekend, 3.2 days in all.
-RETRY_SECONDS = (5, 15, 60, 300, 900, 1800, 3600, 7200, 14_400, 28_800, 43_200, 86_400, 86_400)
-RETRY_AFTER_MOST_SECONDS = 3600
-# Between lease and the start of the send. Longer waits are leased again, and the stale message finds its token gone.
-LEASE_SECONDS = 15
-# Longer than any transport's own limit, so that a lease never runs out under a send that still may succeed.
-SEND_SECONDS = 40
+# A channel for people that has just spoken gathers longer: an outage that spreads over half a minute is then three
+# messages and not ten.
+JUST_SPOKEN_SECONDS = 30
+GATHER_LONGER = 5  # times
+# What a channel missed is told when it is back, unless it is older than this.
+CATCH_UP_DAYS = 7
+
+Status = Delivery.Status
 
 
 def enqueue(happened: Sequence[Message], now: datetime) -> None:
@@ -42,80 +41,182 @@ def enqueue(happened: Sequence[Message], now: datetime) -> None:
     """
     if not happened:
         return
-    slugs = dict(Team.objects.filter(id__in={m.team_id for m in happened}).values_list("id", "slug"))
-    interests = [
-        routing.Interest(*row)
-        for row in Subscription.objects.filter(channel__team__in=slugs).values_list(
-            "channel__team_id", "channel_id", "scope", "tag", "monitor_id"
-        )
-    ]
+    interests = selectors.interests({message.team_id for message in happened})
     told = _told_of_opening([m.incident_id for m in happened if m.kind == "resolved" and m.incident_id])
-    records = MessageRecord.objects.bulk_create(_record(m, slugs[m.team_id], now) for m in happened)
-    wanted = [
-        (record, channel_id)
-        for record, message in zip(records, happened, strict=True)
-        for channel_id in sorted(routing.recipients(message, interests) | told[message.incident_id])
-    ]
-    enabled = dict(Channel.objects.filter(id__in={c for _, c in wanted}).values_list("id", "enabled"))
-    # A channel that was deleted since its subscription was read must not cost what happened.
-    wanted = [(record, c) for record, c in wanted if c in enabled]
-    Delivery.objects.bulk_create(_delivery(record, c, enabled[c], now) for record, c in wanted)
-    if wanted:
-        transaction.on_commit(nudge)
-
-
-def send_test(channel: Channel, now: datetime) -> Delivery:
-    """This will write down a test message to one channel, whatever it subscribes to."""
-    message = Message(kind="test", team_id=channel.team_id, at=now)
-    record = _record(message, channel.team.slug, now)
-    record.save()
-    delivery = _delivery(record, channel.id, True, now)
-    delivery.save()
-    transaction.on_commit(nudge)
-    return delivery
-
-
-def _record(message: Message, team_slug: str, now: datetime) -> MessageRecord:
-    url = incident_url(message.incident_id)
-    return MessageRecord(
-        team_id=message.team_id,
-        incident_id=message.incident_id,
-        kind=message.kind,
-        subject=messages.subject(message),
-        text=messages.text(message, url),
-        payload=messages.payload(message, team_slug, url),
-        created_at=now,
+    enqueue_each(
+        [
+            (message, routing.recipients(message, interests) | told[message.incident_id])
+            for message in happened
+        ],
+        now,
     )
 
 
-def _delivery(record: MessageRecord, channel_id: int, enabled: bool, now: datetime) -> Delivery:
-    status = Delivery.Status.PENDING if enabled else Delivery.Status.MUTED
+def enqueue_to(message: Message, channel_ids: Collection[int], now: datetime) -> list[Delivery]:
+    """This will write down a message to named channels, whatever they subscribe to, and return the deliveries."""
+    return enqueue_each([(message, channel_ids)], now)
+
+
+def enqueue_each(addressed: Sequence[tuple[Message, Collection[int]]], now: datetime) -> list[Delivery]:
+    """This will do the same with many messages, in as many statements."""
+    records = MessageRecord.objects.bulk_create(_records([message for message, _ in addressed], now))
+    wanted = {channel_id for _, channel_ids in addressed for channel_id in channel_ids}
+    # One that was deleted since its subscription was read is not among them, and costs nobody else anything.
+    channels = Channel.objects.in_bulk(wanted)
+    deliveries = Delivery.objects.bulk_create(
+        _delivery(record, channels[channel_id], now)
+        for record, (_, channel_ids) in zip(records, addressed, strict=True)
+        for channel_id in sorted(channel_ids)
+        if channel_id in channels
+    )
+    if deliveries:
+        transaction.on_commit(nudge)
+    return deliveries
+
+
+def _records(happened: Sequence[Message], now: datetime) -> Iterable[MessageRecord]:
+    teams = Team.objects.in_bulk({message.team_id for message in happened})
+    templates = {
+        (template.team_id, template.kind): template
+        for template in MessageTemplate.objects.filter(team__in=teams, kind__in={m.kind for m in happened})
+    }
+    for message in happened:
+        team, template = teams[message.team_id], templates.get((message.team_id, message.kind))
+        url = links.incident_url(message.incident_id)
+        subject, text = messages.worded(
+            message,
+            team_name=team.name,
+            incident_url=url,
+            subject_template=template.subject if template else "",
+            text_template=template.text if template else "",
+        )
+        yield MessageRecord(
+            team=team,
+            incident_id=message.incident_id,
+            kind=message.kind,
+            severity=message.severity,
+            subject=subject,
+            text=text,
+            payload=messages.payload(message, team.slug, url),
+            created_at=now,
+        )
+
+
+def _delivery(record: MessageRecord, channel: Channel, now: datetime) -> Delivery:
+    told = channel.enabled or record.kind == "test"
     return Delivery(
         message=record,
-        channel_id=channel_id,
-        status=status,
-        next_attempt_at=now if enabled else None,
+        channel=channel,
+        incident_id=record.incident_id,
+        kind=record.kind,
+        status=Status.PENDING if told else Status.MUTED,
+        next_attempt_at=now + _gathering(record, channel, now) if told else None,
         created_at=now,
     )
 
 
-def incident_url(incident_id: int | None) -> str:
-    """This will return where a person finds an incident in the console; empty without one."""
-    return (
-        f"{settings.HEALTHMON_BASE_URL}/admin/incidents/incident/{incident_id}/change/" if incident_id else ""
-    )
+def _gathering(record: MessageRecord, channel: Channel, now: datetime) -> timedelta:
+    """How long a message waits for company."""
+    if record.kind == "test":
+        return timedelta(0)
+    spoken = channel.last_success_at
+    just_spoken = spoken is not None and now - spoken < timedelta(seconds=JUST_SPOKEN_SECONDS)
+    return timedelta(seconds=channel.gather_seconds * (GATHER_LONGER if just_spoken else 1))
 
 
 def _told_of_opening(incident_ids: Sequence[int]) -> dict[int | None, set[int]]:
     told: dict[int | None, set[int]] = defaultdict(set)
     if incident_ids:
         for incident_id, channel_id in (
-            Delivery.objects.filter(message__incident_id__in=incident_ids, message__kind="opened")
-            .exclude(status=Delivery.Status.MUTED)
-            .values_list("message__incident_id", "channel_id")
+            Delivery.objects.filter(incident_id__in=incident_ids, kind="opened")
+            .exclude(status=Status.MUTED)
+            .values_list("incident_id", "channel_id")
         ):
             told[incident_id].add(channel_id)
     return told
+
+
+def send_test(channel: Channel, now: datetime) -> Delivery:
+    """This will write down a test message to one channel, whatever it subscribes to."""
+    (delivery,) = enqueue_to(Message(kind="test", team_id=channel.team_id, at=now), [channel.id], now)
+    return delivery
+
+
+def catch_up(channel: Channel, now: datetime) -> int:
+    """This will tell a channel what it has missed: incidents that are open, and the end of those it was told of.
+
+    For a channel that was enabled again or given a subscription. Returns how many deliveries there will be.
+    """
+    if not channel.enabled:
+        return 0
+    recent = Delivery.objects.filter(
+        channel=channel,
+        created_at__gt=now - timedelta(days=CATCH_UP_DAYS),
+        status__in=[Status.MUTED, Status.DEAD],
+    )
+    told = Delivery.objects.filter(
+        channel=channel, incident_id=OuterRef("incident_id"), kind="opened", status=Status.SENT
+    )
+    again = Q(Exists(told), kind="resolved") | Q(kind="opened", incident__resolved_at__isnull=True)
+    count = _again(Delivery.objects.filter(pk__in=recent.filter(again).values("pk")), now)
+    openings = (
+        MessageRecord.objects.filter(team=channel.team_id, kind="opened", incident__resolved_at__isnull=True)
+        .exclude(deliveries__channel=channel)
+        .select_related("incident__monitor")
+    )
+    interests = [i for i in selectors.interests({channel.team_id}) if i.channel_id == channel.id]
+    unheard = [record for record in openings if routing.recipients(_message_of(record, now), interests)]
+    Delivery.objects.bulk_create(_delivery(record, channel, now) for record in unheard)
+    if unheard:
+        transaction.on_commit(nudge)
+    return count + len(unheard)
+
+
+def _message_of(record: MessageRecord, now: datetime) -> Message:
+    """As much of an opening as routing asks for, as things are now."""
+    monitor = record.incident.monitor if record.incident else None
+    return Message(
+        kind=record.kind,
+        severity=record.severity,
+        team_id=record.team_id,
+        at=now,
+        incident_id=record.incident_id,
+        monitor_id=monitor.id if monitor else None,
+        tags=tuple(monitor.tags) if monitor else (),
+    )
+
+
+def replay(deliveries: QuerySet[Delivery], now: datetime) -> int:
+    """This will put dead deliveries of a queryset back in line, with all their tries, and return how many."""
+    return _again(deliveries.filter(status=Status.DEAD), now)
+
+
+def _again(deliveries: QuerySet[Delivery], now: datetime) -> int:
+    count = deliveries.update(status=Status.PENDING, attempts=0, next_attempt_at=now, sent_at=None)
+    if count:
+        transaction.on_commit(nudge)
+    return count
+
+
+def owners_channel(team_id: int, now: datetime) -> Channel | None:
+    """This will return the last resort: mail to a team's owners; None where no mail can be sent or nobody owns it."""
+    owners = list(
+        Membership.objects.filter(team=team_id, role=Role.OWNER, user__is_active=True)
+        .order_by("user__email")
+        .values_list("user__email", flat=True)
+    )
+    if not settings.EMAIL_CONFIGURED or not owners:
+        return None
+    channel, _ = Channel.objects.update_or_create(
+        team_id=team_id,
+        for_owners=True,
+        defaults={"config": {"to": owners[:50]}, "updated_at": now},
+        create_defaults={
+            "name": "The team's owners", "kind": "email", "config": {"to": owners[:50]},
+            "destination": TRANSPORTS["email"].destination({}), "created_at": now, "updated_at": now,
+        },
+    )  # fmt: skip
+    return channel
 
 
 def nudge() -> None:
@@ -126,103 +227,7 @@ def nudge() -> None:
         log.warning("nudge_failed", problem=type(problem).__name__)
 
 
-# --- lease ------------------------------------------------------------------------------------------------
-
-_LEASE = """
-    WITH due AS (
-        SELECT id FROM notifications_delivery WHERE status = 'pending' AND next_attempt_at <= %(now)s
-         ORDER BY next_attempt_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED
-    ), lapsed AS (
-        SELECT id FROM notifications_delivery WHERE status = 'sending' AND leased_until < %(now)s
-         ORDER BY leased_until LIMIT %(limit)s FOR UPDATE SKIP LOCKED
-    )
-    UPDATE notifications_delivery d SET status = 'sending', leased_until = %(until)s
-      FROM (SELECT id FROM due UNION ALL SELECT id FROM lapsed) claimed WHERE d.id = claimed.id
-    RETURNING d.id
-"""
-
-
-@dataclass(frozen=True, slots=True)
-class Lease:
-    """The right to send one delivery until a moment, which is also the token that proves it."""
-
-    delivery_id: int
-    until: datetime
-
-
-def lease(now: datetime, limit: int = 100) -> list[Lease]:
-    """This will claim what is due, and what was claimed by a process that has not been heard of since."""
-    until = now + timedelta(seconds=LEASE_SECONDS)
-    with connection.cursor() as cursor:
-        cursor.execute(_LEASE, {"now": now, "until": until, "limit": limit})
-        return [Lease(delivery_id, until) for (delivery_id,) in cursor.fetchall()]
-
-
-# --- send -------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Parcel:
-    """All that a transport needs to send, and the lease to settle with.
-
-    The secrets are still sealed: a seal that does not open costs an attempt, like any other failure to send.
-    """
-
-    lease: Lease
-    team_id: int
-    channel_kind: str
-    config: dict
-    sealed_secrets: str
-    envelope: Envelope
-
-
-def begin(claimed: Lease, now: datetime) -> Parcel | None:
-    """This will make a lease the right to send now, count the attempt, and return what to send.
-
-    None if the lease is another's by now, or if the delivery is dead instead: the channel was disabled meanwhile,
-    or the last attempt was begun and never settled (what kills its process must not be tried for ever).
-    """
-    until = now + timedelta(seconds=SEND_SECONDS)
-    leased = Delivery.objects.filter(
-        id=claimed.delivery_id, status=Delivery.Status.SENDING, leased_until=claimed.until
-    )
-    with transaction.atomic():
-        delivery = leased.select_related("message", "channel").select_for_update(of=("self",)).first()
-        if delivery is None:
-            return None
-        if not delivery.channel.enabled and delivery.message.kind != "test":
-            _end(
-                delivery,
-                Delivery.Status.DEAD,
-                f"channel disabled: {delivery.channel.disabled_reason or 'by hand'}",
-            )
-            return None
-        if delivery.attempts > len(RETRY_SECONDS):
-            _end(
-                delivery,
-                Delivery.Status.DEAD,
-                "healthmon stopped in the middle of the last attempt to send it",
-            )
-            return None
-        delivery.attempts += 1
-        delivery.leased_until = until
-        delivery.save(update_fields=["attempts", "leased_until"])
-    message, channel = delivery.message, delivery.channel
-    return Parcel(
-        Lease(delivery.id, until),
-        channel.team_id,
-        channel.kind,
-        channel.config,
-        channel.sealed_secrets,
-        Envelope(
-            key=delivery.key,
-            kind=message.kind,
-            subject=message.subject,
-            text=message.text,
-            payload=message.payload,
-            sent_at=now,
-        ),
-    )
+# --- secrets ----------------------------------------------------------------------------------------------
 
 
 def secrets_of(channel: Channel) -> dict:
@@ -242,66 +247,3 @@ def seal_secrets(team_id: int, secrets: dict) -> str:
 
 def _secret_context(team_id: int) -> str:
     return f"channel secrets of team {team_id}"
-
-
-# --- settle -----------------------------------------------------------------------------------------------
-
-
-def settle(parcel: Parcel, failure: DeliveryFailed | None, now: datetime) -> str:
-    """This will write down how a send ended, and return the delivery's status.
-
-    A lease that ran out and is another's by now changes nothing: that attempt will settle it.
-    """
-    leased = Delivery.objects.filter(
-        id=parcel.lease.delivery_id, status=Delivery.Status.SENDING, leased_until=parcel.lease.until
-    )
-    if failure is None:
-        settled = leased.update(
-            status=Delivery.Status.SENT, sent_at=now, next_attempt_at=None, leased_until=None, last_error=""
-        )
-        return Delivery.Status.SENT if settled else "superseded"
-    with transaction.atomic():
-        delivery = leased.select_for_update().first()
-        if delivery is None:
-            return "superseded"
-        wait = retry_in(failure, delivery.attempts, random())
-        if wait is None:
-            _end(delivery, Delivery.Status.DEAD, str(failure))
-            if failure.gone:
-                Channel.objects.filter(id=delivery.channel_id).update(
-                    enabled=False, disabled_reason=f"{failure}"[:300], updated_at=now
-                )
-            return delivery.status
-        delivery.status = Delivery.Status.PENDING
-        delivery.next_attempt_at = now + timedelta(seconds=wait)
-        delivery.leased_until = None
-        delivery.last_error = str(failure)[:500]
-        delivery.save(update_fields=["status", "next_attempt_at", "leased_until", "last_error"])
-        return delivery.status
-
-
-def retry_in(failure: DeliveryFailed, attempts: int, jitter: float) -> float | None:
-    """This will return the seconds until the next attempt, or None to give up. `jitter` is in [0, 1)."""
-    if failure.permanent:
-        return None
-    wait = backoff.delay_seconds(attempts, RETRY_SECONDS, jitter)
-    if wait is not None and failure.retry_after is not None:
-        wait = max(wait, min(failure.retry_after, RETRY_AFTER_MOST_SECONDS))
-    return wait
-
-
-def _end(delivery: Delivery, status: str, error: str) -> None:
-    delivery.status = status
-    delivery.next_attempt_at = delivery.leased_until = None
-    delivery.last_error = error[:500]
-    delivery.save(update_fields=["status", "sent_at", "next_attempt_at", "leased_until", "last_error"])
-
-
-def replay(deliveries: QuerySet[Delivery], now: datetime) -> int:
-    """This will put dead deliveries of a queryset back in line, with all their tries, and return how many."""
-    count = deliveries.filter(status=Delivery.Status.DEAD).update(
-        status=Delivery.Status.PENDING, attempts=0, next_attempt_at=now, sent_at=None
-    )
-    if count:
-        transaction.on_commit(nudge)
-    return count

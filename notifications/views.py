@@ -1,4 +1,4 @@
-"""Channels, subscriptions and deliveries over HTTP."""
+"""Channels, subscriptions, templates and deliveries over HTTP."""
 
 from django.db import IntegrityError, transaction
 from django.db.models import QuerySet
@@ -15,11 +15,13 @@ from healthmon.lib.api import Conflict
 from healthmon.lib.clock import now as read_clock
 from notifications import services
 from notifications.filters import DeliveryFilter
-from notifications.models import Channel, Delivery, Subscription
+from notifications.models import Channel, Delivery, MessageTemplate, Subscription
 from notifications.serializers import (
     ChannelCreatedSerializer,
     ChannelSerializer,
     DeliverySerializer,
+    DeliveryShownSerializer,
+    MessageTemplateSerializer,
     ReplayedSerializer,
     SubscriptionSerializer,
 )
@@ -33,20 +35,39 @@ class ChannelViewSet(TeamScoped, ModelViewSet):
 
     @extend_schema(responses={201: ChannelCreatedSerializer})
     def create(self, request: Request) -> Response:
-        """Make a channel. A webhook without a secret gets one, shown in this answer and never again."""
+        """Make a channel. Its secrets are shown in this answer and never again, also one that was made for it.
+
+        What `gather_seconds` and `rate_per_minute` are not said to be suits its kind: people hear of what happens
+        within 3 seconds in one message, machines of each event by itself.
+        """
         asked = self.get_serializer(data=request.data)
         asked.is_valid(raise_exception=True)
         given = asked.validated_data
         channel, secrets = services.create_channel(
-            self.team, given["name"], given["kind"], given["config"], given.get("enabled", True), read_clock()
+            self.team,
+            given["name"],
+            given["kind"],
+            given["config"],
+            given.get("enabled", True),
+            read_clock(),
+            **{name: given[name] for name in services.HABITS if name in given},
         )
         answer = self.get_serializer(channel).data | {"config": channel.config | secrets}
         return Response(answer, status=status.HTTP_201_CREATED)
 
     def perform_update(self, serializer: ChannelSerializer) -> None:
-        serializer.instance = services.update_channel(
-            serializer.instance, serializer.validated_data, read_clock()
-        )
+        try:
+            serializer.instance = services.update_channel(
+                serializer.instance, serializer.validated_data, read_clock()
+            )
+        except services.ChannelOfOwners as kept:
+            raise Conflict(str(kept)) from None
+
+    def perform_destroy(self, instance: Channel) -> None:
+        try:
+            services.delete_channel(instance)
+        except services.ChannelOfOwners as kept:
+            raise Conflict(str(kept)) from None
 
     @extend_schema(request=None, responses={202: DeliverySerializer})
     @action(detail=True, methods=["post"])
@@ -78,7 +99,35 @@ class SubscriptionViewSet(TeamScoped, ModelViewSet):
     def _save(self, serializer: SubscriptionSerializer) -> None:
         try:
             with transaction.atomic():
-                serializer.save()
+                services.subscribed(serializer.save(), read_clock())
+        except IntegrityError:
+            raise Conflict("Somebody else wrote the same at the same moment; look again.") from None
+
+
+class MessageTemplateViewSet(TeamScoped, ModelViewSet):
+    """A team's own words for a kind of message; what is empty is worded by healthmon."""
+
+    queryset = MessageTemplate.objects.all()
+    serializer_class = MessageTemplateSerializer
+    http_method_names = ["get", "post", "put", "patch", "delete", "head", "options"]
+    filter_backends = []
+
+    def get_serializer_context(self) -> dict:
+        context = super().get_serializer_context()
+        if not getattr(self, "swagger_fake_view", False):
+            context["team"] = self.team
+        return context
+
+    def perform_create(self, serializer: MessageTemplateSerializer) -> None:
+        self._set(serializer, MessageTemplate(team=self.team))
+
+    def perform_update(self, serializer: MessageTemplateSerializer) -> None:
+        self._set(serializer, serializer.instance)
+
+    def _set(self, serializer: MessageTemplateSerializer, template: MessageTemplate) -> None:
+        try:
+            with transaction.atomic():
+                serializer.instance = services.set_template(template, serializer.validated_data, read_clock())
         except IntegrityError:
             raise Conflict("Somebody else wrote the same at the same moment; look again.") from None
 
@@ -89,6 +138,11 @@ class DeliveryViewSet(TeamScoped, ReadOnlyModelViewSet):
     filterset_class = DeliveryFilter
     team_path = "channel__team"
     minimum_role = {"replay": Role.RESPONDER, "replay_all": Role.RESPONDER}
+
+    @extend_schema(responses=DeliveryShownSerializer)
+    def retrieve(self, request: Request, pk: str) -> Response:
+        """One delivery, with its tries: when, how long, and what came back."""
+        return Response(DeliveryShownSerializer(self.get_object()).data)
 
     @extend_schema(request=None, responses=DeliverySerializer)
     @action(detail=True, methods=["post"])

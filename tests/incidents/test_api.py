@@ -53,7 +53,7 @@ def test_shows_an_incident(client, incident):
     shown = client.get(at(incident)).json()
     assert shown == {
         "id": incident.id, "status": "open", "monitor": incident.monitor_id, "monitor_name": "Shop",
-        "monitor_url": "http://127.0.0.1:9/", "reason": "status", "detail": "It answered 503.",
+        "monitor_url": "http://127.0.0.1:9/", "severity": "critical", "reason": "status", "detail": "It answered 503.",
         "opened_at": iso(incident.opened_at), "acknowledged_at": None, "acknowledged_by": None, "resolved_at": None,
         "resolution": "",
     }  # fmt: skip
@@ -182,6 +182,8 @@ def test_filters(client):
         ("status=acknowledged", [second]),
         ("status=open&status=acknowledged", [second, first]),
         ("status=resolved", [third]),
+        ("severity=critical", [third, second, first]),
+        ("severity=warning&severity=info", []),
         (f"monitor={first.monitor_id}", [first]),
         (f"monitor={first.monitor_id}&status=resolved", []),
         (f"monitor={foreign.monitor_id}", []),
@@ -195,6 +197,7 @@ def test_filters(client):
     ("query", "named"),
     [
         ("status=closed", "#/status"),
+        ("severity=dire", "#/severity"),
         ("status=%00", "#/status"),
         ("monitor=shop", "#/monitor"),
         ("monitor=1.5", "#/monitor"),

@@ -24,7 +24,8 @@ def change(monitor: Monitor, to: str, at=NOON, **fields) -> StatusChange:
     )
     return StatusChange(
         team_id=monitor.team_id, monitor_id=monitor.id, monitor_name=monitor.name, monitor_url=monitor.url,
-        runbook_url=monitor.runbook_url, tags=tuple(monitor.tags), before="up", after=to, at=at, **(facts | fields),
+        runbook_url=monitor.runbook_url, tags=tuple(monitor.tags), after=to, at=at,
+        **({"before": "up"} | facts | fields),
     )  # fmt: skip
 
 
@@ -68,6 +69,69 @@ def test_resolves_when_it_is_not_down_any_more(shop, hook, after_status):
         ("resolved", bob()),
     ]
     assert told() == ["opened", "resolved"]
+
+
+SEVERITIES = [
+    # of the monitor, of its opening and its end, of being slow, of being slow no more
+    ("critical", "critical", "warning", "info"),
+    ("warning", "warning", "warning", "info"),
+    ("info", "info", "info", "info"),
+]
+
+
+@pytest.mark.parametrize(("severity", "of_down", "of_slow", "of_quick"), SEVERITIES)
+def test_messages_are_as_bad_as_what_happened(hook, severity, of_down, of_slow, of_quick):
+    subscribed(hook, scope="all", kinds=["degraded", "recovered"])
+    shop = monitor(acme(), severity=severity)
+    facts = {"severity": severity}
+    services.apply([change(shop, "degraded", after(1), **facts)], after(1))
+    services.apply([change(shop, "up", after(2), before="degraded", **facts)], after(2))
+    services.apply([change(shop, "down", after(3), **facts)], after(3))
+    Monitor.objects.update(severity="info")
+    assert Incident.objects.get().severity == severity
+    services.acknowledge(Incident.objects.get(), bob(), after(4))
+    services.apply([change(shop, "up", after(5), severity="info")], after(5))
+    assert list(MessageRecord.objects.order_by("id").values_list("kind", "severity")) == [
+        ("degraded", of_slow), ("recovered", of_quick), ("opened", of_down), ("acknowledged", of_down),
+        ("resolved", of_down),
+    ]  # fmt: skip
+
+
+def test_slow_is_told_to_who_asked_for_it_and_opens_nothing(shop, hook):
+    slow = subscribed(webhook(acme()), scope="all", kinds=["degraded", "recovered"])
+    facts = {"reason": "slow", "detail": "It took 900 ms."}
+    services.apply([change(shop, "degraded", after(1), before="new", **facts)], after(1))
+    services.apply([change(shop, "up", after(2), before="degraded")], after(2))
+    assert not Incident.objects.exists()
+    assert list(Delivery.objects.order_by("id").values_list("kind", "channel", "incident")) == [
+        ("degraded", slow.id, None),
+        ("recovered", slow.id, None),
+    ]
+    record = MessageRecord.objects.earliest("id")
+    assert "It took 900 ms." in record.text
+    assert record.payload["data"]["monitor"]["id"] == shop.id
+    assert record.payload["data"]["incident"] is None
+
+
+@pytest.mark.parametrize(
+    ("before", "to", "told_of"),
+    [
+        ("new", "up", None),
+        ("new", "degraded", "degraded"),
+        ("up", "degraded", "degraded"),
+        ("degraded", "up", "recovered"),
+        ("degraded", "paused", None),
+        ("degraded", "deleted", None),
+        ("degraded", "new", None),
+        ("down", "degraded", None),
+        ("down", "up", None),
+        ("paused", "new", None),
+    ],
+)
+def test_tells_of_slow_and_of_quick_again_alone(shop, hook, before, to, told_of):
+    subscribed(hook, scope="all", kinds=["degraded", "recovered"])
+    services.apply([change(shop, to, before=before)], NOON)
+    assert told() == ([told_of] if told_of else [])
 
 
 def test_opening_twice_gives_one(shop, hook):
@@ -114,10 +178,10 @@ def test_takes_what_no_database_keeps(shop):
 @pytest.mark.parametrize("size", [1, 40])
 def test_the_number_of_statements_does_not_grow_with_the_changes(hook, size, django_assert_num_queries):
     who, shops = bob().id, [monitor(acme()) for _ in range(size)]
-    with django_assert_num_queries(7):
+    with django_assert_num_queries(8):
         services.apply([change(shop, "down") for shop in shops], NOON)
     assert len(told()) == size
-    with django_assert_num_queries(9):
+    with django_assert_num_queries(10):
         services.apply([change(shop, "up", after(1), by_user_id=who) for shop in shops], after(1))
     assert len(told()) == 2 * size
 

@@ -11,7 +11,8 @@ from incidents.models import Incident
 from monitors import services as monitors
 from notifications import outbox
 from notifications import services as notifications
-from notifications.models import Channel, Delivery, Subscription
+from notifications.models import Channel, Delivery, MessageTemplate, Subscription
+from notifications.transports import TRANSPORTS
 from tests.incidents.test_services import change
 from tests.support.people import acme, ada, alice, bob, charlie, client_of, globex, vera
 from tests.support.watching import NOON, after, monitor, subscribed, webhook
@@ -19,6 +20,7 @@ from tests.support.watching import NOON, after, monitor, subscribed, webhook
 pytestmark = pytest.mark.django_db
 
 CHANNELS, SUBSCRIPTIONS, DELIVERIES = "/api/v1/channels/", "/api/v1/subscriptions/", "/api/v1/deliveries/"
+TEMPLATES = "/api/v1/message-templates/"
 HOOK = {"name": "Hook", "kind": "webhook", "config": {"url": "https://hooks.example.com/1"}}
 MAIL = {"name": "Mail", "kind": "email", "config": {"to": ["ops@example.com", "cto@example.com"]}}
 SECRET = "whsec_" + base64.b64encode(bytes(range(32))).decode()
@@ -102,6 +104,90 @@ def test_enabling_forgets_why_it_was_disabled(client, hook):
     assert client.patch(where, {"enabled": True}).json()["disabled_reason"] == ""
 
 
+def test_a_channel_that_is_enabled_again_hears_of_what_is_open(client, hook):
+    subscribed(hook, scope="all")
+    where = f"{CHANNELS}{hook.id}/"
+    client.patch(where, {"enabled": False})
+    incidents.apply([change(monitor(acme()), "down")], NOON)
+    assert [each.status for each in hook.deliveries.all()] == ["muted"]
+    client.patch(where, {"name": "Still off"})
+    assert [each.status for each in hook.deliveries.all()] == ["muted"]
+    client.patch(where, {"enabled": True})
+    assert [each.status for each in hook.deliveries.all()] == ["pending"]
+
+
+def test_a_channel_has_the_habits_of_its_kind_unless_others_are_given(client):
+    for sent, habits in [
+        (HOOK, (0, None, None)),
+        (MAIL, (3, TRANSPORTS["email"].rate_per_minute, None)),
+        (MAIL | {"gather_seconds": 0, "rate_per_minute": None, "reminder_minutes": 30}, (0, None, 30)),
+        (HOOK | {"gather_seconds": 60, "rate_per_minute": 6}, (60, 6, None)),
+    ]:
+        made = client.post(CHANNELS, sent).json()
+        assert (made["gather_seconds"], made["rate_per_minute"], made["reminder_minutes"]) == habits
+    where = f"{CHANNELS}{made['id']}/"
+    changed = client.patch(
+        where, {"gather_seconds": 5, "rate_per_minute": None, "reminder_minutes": 1}
+    ).json()
+    assert (changed["gather_seconds"], changed["rate_per_minute"], changed["reminder_minutes"]) == (
+        5,
+        None,
+        1,
+    )
+
+
+def test_knows_where_a_channel_leads(client, hook):
+    made = client.post(CHANNELS, HOOK).json()
+    assert Channel.objects.get(pk=made["id"]).destination == "hooks.example.com:443"
+    client.patch(f"{CHANNELS}{made['id']}/", {"config": {"url": "https://other.example.com:8443/"}})
+    assert Channel.objects.get(pk=made["id"]).destination == "other.example.com:8443"
+    client.patch(f"{CHANNELS}{made['id']}/", {"name": "Renamed"})
+    assert Channel.objects.get(pk=made["id"]).destination == "other.example.com:8443"
+    assert hook.destination == "127.0.0.1:9"
+
+
+def test_shows_how_a_channel_is_doing_and_lets_nobody_write_it(client, hook):
+    where = f"{CHANNELS}{hook.id}/"
+    Channel.objects.filter(pk=hook.pk).update(last_success_at=NOON, failing_since=after(60), failures=3)
+    shown = client.get(where).json()
+    assert (shown["failures"], shown["for_owners"]) == (3, False)
+    assert [shown[name] for name in ("last_success_at", "failing_since")] == [
+        moment.isoformat().replace("+00:00", "Z") for moment in (NOON, after(60))
+    ]
+    claimed = {"failures": 0, "failing_since": None, "for_owners": True}
+    assert client.patch(where, claimed | {"name": "Well"}).json()["failures"] == 3
+    assert not Channel.objects.get(pk=hook.pk).for_owners
+
+
+def test_null_takes_away_a_secret_that_is_not_needed(client):
+    sent = {"name": "N", "kind": "ntfy", "config": {"topic": "ops-alerts", "token": "tk_" + "a" * 29}}
+    made = client.post(CHANNELS, sent)
+    assert made.status_code == 201, made.content
+    where = f"{CHANNELS}{made.json()['id']}/"
+    kept = client.patch(where, {"config": {"topic": "ops-alerts"}}).json()["config"]
+    assert kept["token"] == "***aaaa"
+    dropped = client.patch(where, {"config": {"topic": "ops-alerts", "token": None}}).json()["config"]
+    assert "token" not in dropped
+
+
+def test_the_last_resort_can_be_disabled_but_neither_led_elsewhere_nor_deleted(client):
+    channel, _ = notifications.create_channel(
+        acme(), "The team's owners", "email", MAIL["config"], True, NOON
+    )
+    Channel.objects.filter(pk=channel.pk).update(for_owners=True)
+    where = f"{CHANNELS}{channel.id}/"
+    assert client.get(where).json()["for_owners"]
+    before = Channel.objects.values().get()
+    elsewhere = {"config": {"to": ["me@example.com"]}}
+    for answer in (client.patch(where, elsewhere), client.put(where, MAIL | elsewhere), client.delete(where)):
+        assert (answer.status_code, answer["Content-Type"]) == (409, "application/problem+json")
+    assert pointers(client.patch(where, {"kind": "webhook"})) == ["#/kind"]
+    assert Channel.objects.values().get() == before
+    shown = client.get(where).json()
+    assert client.put(where, shown | {"enabled": False}).status_code == 200
+    assert Channel.objects.get().config == MAIL["config"]
+
+
 def test_makes_a_mail_channel(client):
     made = client.post(CHANNELS, MAIL).json()
     assert made["config"] == MAIL["config"]
@@ -118,6 +204,9 @@ BAD = [
     ("webhook", "name",            ["", None, 5, True, "x" * 201, "two\nlines"]),
     ("webhook", "kind",            ["", "sms", None, 1, []]),
     ("webhook", "enabled",         ["yes", 1, None]),
+    ("webhook", "gather_seconds",  [-1, 301, "3", None, True, 1.5]),
+    ("webhook", "rate_per_minute", [0, -1, "1", True]),
+    ("webhook", "reminder_minutes", [0, 10_081, "1", True]),
     ("webhook", "team",            [1]),
     ("webhook", "disabled_reasons", ["x"]),
     ("webhook", "config",          [None, [], "https://example.com", 5]),
@@ -167,7 +256,7 @@ def test_a_test_is_a_delivery_to_watch(client, hook):
     assert (delivery["kind"], delivery["status"], delivery["channel"], delivery["incident"]) == (
         "test", "pending", hook.id, None,
     )  # fmt: skip
-    assert client.get(f"{DELIVERIES}{delivery['id']}/").json() == delivery
+    assert client.get(f"{DELIVERIES}{delivery['id']}/").json() == delivery | {"tries": []}
 
 
 def test_deleting_a_channel_takes_its_subscriptions_and_deliveries(client, hook):
@@ -207,6 +296,95 @@ def test_subscribes_to_all_a_tag_or_a_monitor(client, hook):
     assert len(client.get(SUBSCRIPTIONS).json()["results"]) == 4
     monitors.delete([shop], None, after(1))
     assert Subscription.objects.count() == 3
+
+
+LIMITS = {
+    "kinds": ["opened", "resolved"], "min_severity": "warning", "days": [0, 1, 2], "from_time": "22:00:00",
+    "until_time": "06:00:00", "time_zone": "Europe/Berlin",
+}  # fmt: skip
+
+
+def test_limits_of_what_how_bad_and_when(client, hook):
+    made = client.post(SUBSCRIPTIONS, {"channel": hook.id} | LIMITS)
+    assert made.status_code == 201, made.content
+    shown = made.json()
+    assert {name: shown[name] for name in LIMITS} == LIMITS
+    where = f"{SUBSCRIPTIONS}{shown['id']}/"
+    assert client.put(where, shown).json() == shown
+    assert pointers(client.post(SUBSCRIPTIONS, {"channel": hook.id} | LIMITS)) == ["#"], "it is there already"
+    for name, value in [
+        ("kinds", []), ("min_severity", "critical"), ("days", [6]), ("until_time", "07:30:00"), ("time_zone", "UTC"),
+    ]:  # fmt: skip
+        assert client.post(SUBSCRIPTIONS, {"channel": hook.id} | LIMITS | {name: value}).status_code == 201
+        assert client.patch(where, {name: value}).status_code == 400, "now the other one is like this"
+    none = {"from_time": None, "until_time": None}
+    assert client.patch(where, none).json()["from_time"] is None
+    mixed = {
+        "kinds": ["resolved", "opened", "resolved"],
+        "days": [6, 0, 6],
+        "from_time": "09:00",
+        "until_time": "9:30",
+    }
+    shown = client.patch(where, mixed | {"time_zone": "UTC"}).json()
+    assert (shown["kinds"], shown["days"]) == (["opened", "resolved"], [0, 6])
+    assert (shown["from_time"], shown["until_time"]) == ("09:00:00", "09:30:00")
+
+
+def test_hears_of_everything_at_any_hour_if_nothing_else_is_said(client, hook):
+    made = client.post(SUBSCRIPTIONS, {"channel": hook.id}).json()
+    assert {name: made[name] for name in LIMITS} == {
+        "kinds": [], "min_severity": "info", "days": [], "from_time": None, "until_time": None, "time_zone": "UTC"
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("sent", "named", "said"),
+    [
+        ({"kinds": ["opend"]}, "#/kinds", "There is no kind 'opend'; there are: opened, resolved,"),
+        ({"kinds": ["test"]}, "#/kinds", "nobody subscribes to it"),
+        ({"kinds": ["channel_failing"]}, "#/kinds", "nobody subscribes to it"),
+        ({"kinds": "opened"}, "#/kinds", "Expected a list"),
+        ({"kinds": [5]}, "#/kinds/0", "A text is needed."),
+        ({"kinds": None}, "#/kinds", "null"),
+        ({"min_severity": "dire"}, "#/min_severity", "dire"),
+        ({"min_severity": None}, "#/min_severity", "null"),
+        ({"days": [7]}, "#/days/0", "less than or equal to 6"),
+        ({"days": [-1]}, "#/days/0", "greater than or equal to 0"),
+        ({"days": ["Mon"]}, "#/days/0", "A number is needed."),
+        ({"days": [True]}, "#/days/0", "A number is needed."),
+        ({"days": 1}, "#/days", "Expected a list"),
+        ({"from_time": "09:00"}, "#/until_time", "Where there is `from_time`, this is needed too"),
+        ({"until_time": "09:00"}, "#/from_time", "leave out both for any hour"),
+        ({"from_time": "25:00", "until_time": "09:00"}, "#/from_time", "wrong format"),
+        ({"from_time": 9, "until_time": "09:00"}, "#/from_time", "wrong format"),
+        ({"from_time": "09:00+02:00", "until_time": "10:00"}, "#/from_time", "without an offset"),
+        ({"time_zone": "Berlin"}, "#/time_zone", "one such as Europe/Berlin is needed"),
+        ({"time_zone": "CEST"}, "#/time_zone", "one such as Europe/Berlin is needed"),
+        ({"time_zone": "Mars/Olympus"}, "#/time_zone", "There is no time zone 'Mars/Olympus'"),
+        ({"time_zone": "../../etc/passwd"}, "#/time_zone", "There is no time zone"),
+        ({"time_zone": "localtime"}, "#/time_zone", "There is no time zone"),
+        ({"time_zone": ""}, "#/time_zone", "blank"),
+        ({"time_zone": 1}, "#/time_zone", "A text is needed."),
+    ],
+)
+def test_refuses_limits_it_cannot_keep(client, hook, sent, named, said):
+    answer = client.post(SUBSCRIPTIONS, {"channel": hook.id} | sent)
+    assert pointers(answer) == [named]
+    assert said in answer.json()["errors"][0]["detail"]
+    assert not Subscription.objects.exists()
+    if set(sent) & {"from_time", "until_time"}:
+        made = client.post(SUBSCRIPTIONS, {"channel": hook.id} | LIMITS).json()
+        half = {next(iter(sent)): None}
+        assert client.patch(f"{SUBSCRIPTIONS}{made['id']}/", half).status_code == 400
+
+
+def test_a_new_subscription_is_told_of_what_is_open(client, hook):
+    shop = monitor(acme(), tags=["prod"])
+    incidents.apply([change(shop, "down")], NOON)
+    made = client.post(SUBSCRIPTIONS, {"channel": hook.id, "scope": "tag", "tag": "eu"}).json()
+    assert not Delivery.objects.exists()
+    client.patch(f"{SUBSCRIPTIONS}{made['id']}/", {"tag": "prod"})
+    assert [(each.kind, each.channel) for each in Delivery.objects.all()] == [("opened", hook)]
 
 
 def test_changes_what_it_hears_of(client, hook):
@@ -314,6 +492,22 @@ def test_shows_deliveries(client, told, hook):
     assert (first["sent_at"], first["next_attempt_at"]) == (None, first["created_at"])
 
 
+def test_one_delivery_by_itself_has_its_tries(client, told, django_assert_num_queries):
+    for n in range(1, 103):
+        told[0].tries.create(started_at=after(n), took_ms=n, outcome="failed", detail=f"It answered {n}.")
+    told[1].tries.create(started_at=after(200))
+    with django_assert_num_queries(4):
+        tries = client.get(f"{DELIVERIES}{told[0].id}/").json()["tries"]
+    assert len(tries) == 100
+    assert tries[-1] == {
+        "started_at": after(102).isoformat().replace("+00:00", "Z"), "took_ms": 102, "outcome": "failed",
+        "detail": "It answered 102.",
+    }  # fmt: skip
+    [under_way] = client.get(f"{DELIVERIES}{told[1].id}/").json()["tries"]
+    assert (under_way["outcome"], under_way["took_ms"]) == ("under_way", None)
+    assert "tries" not in client.get(DELIVERIES).json()["results"][0]
+
+
 def test_filters_deliveries(client, told, hook):
     kill(told[0])
     incident = Incident.objects.get()
@@ -325,6 +519,9 @@ def test_filters_deliveries(client, told, hook):
         (f"channel={hook.id}&status=pending", [2]),
         (f"incident={incident.id}", [3, 2, 1, 0]),
         ("incident=2000000000", []),
+        ("kind=opened", [1, 0]),
+        ("kind=opened&kind=resolved&status=pending", [3, 2, 1]),
+        ("kind=degraded", []),
         ("channel=99999999999999999999", []),
     ]:
         rows = client.get(f"{DELIVERIES}?{query}").json()["results"]
@@ -332,7 +529,7 @@ def test_filters_deliveries(client, told, hook):
 
 
 @pytest.mark.parametrize(
-    "query", ["status=lost", "channel=x", "channel=1.5", "incident=%00", "limit=0", "chanel=1"]
+    "query", ["status=lost", "kind=opend", "channel=x", "channel=1.5", "incident=%00", "limit=0", "chanel=1"]
 )
 def test_refuses_filters_it_cannot_read(client, told, query):
     kill(*told)
@@ -356,7 +553,7 @@ def test_replays_one_that_is_dead(client, told):
 
 @pytest.mark.parametrize("status", ["pending", "sending", "sent", "muted"])
 def test_replays_nothing_that_is_not_dead(client, told, status):
-    Delivery.objects.filter(pk=told[0].pk).update(status=status, sent_at=NOON, leased_until=NOON)
+    Delivery.objects.filter(pk=told[0].pk).update(status=status, sent_at=NOON, leased_until=NOON, lease=1)
     before = Delivery.objects.values().get(pk=told[0].pk)
     assert client.post(f"{DELIVERIES}{told[0].id}/replay/").status_code == 409
     assert client.post(f"{DELIVERIES}replay/").json() == {"replayed": 0}
@@ -389,6 +586,70 @@ def test_lists_deliveries_at_one_price(client, hook, rows, django_assert_num_que
         assert len(client.get(DELIVERIES).json()["results"]) == rows
 
 
+# --- templates --------------------------------------------------------------------------------------------
+
+WORDS = {
+    "kind": "opened",
+    "subject": "{{ monitor.name }} is down",
+    "text": "{{ text }}\n\nCall {{ team }}.\n",
+}
+
+
+def test_keeps_a_teams_own_words(client):
+    made = client.post(TEMPLATES, WORDS)
+    assert made.status_code == 201, made.content
+    shown = made.json()
+    assert {name: shown[name] for name in WORDS} == WORDS
+    where = f"{TEMPLATES}{shown['id']}/"
+    assert client.get(where).json() == shown
+    assert client.get(TEMPLATES).json()["results"] == [shown]
+    changed = client.patch(where, {"subject": ""}).json()
+    assert (changed["subject"], changed["text"]) == ("", WORDS["text"])
+    assert changed["updated_at"] > shown["updated_at"]
+    assert client.put(where, WORDS | {"kind": "resolved"}).json()["kind"] == "resolved"
+    assert client.delete(where).status_code == 204
+
+
+def test_there_is_one_template_for_a_kind_in_each_team(client):
+    client.post(TEMPLATES, WORDS)
+    other = client.post(TEMPLATES, WORDS | {"kind": "resolved"}).json()
+    assert pointers(client.post(TEMPLATES, WORDS)) == ["#/kind"]
+    assert pointers(client.patch(f"{TEMPLATES}{other['id']}/", {"kind": "opened"})) == ["#/kind"]
+    assert client_of(charlie()).post(TEMPLATES, WORDS).status_code == 201
+
+
+def test_the_loser_of_two_templates_at_once_is_told(client):
+    late = iter([lambda: MessageTemplate.objects.create(team=acme(), kind="opened")])
+
+    def somebody_else(execute, sql, params, many, context):
+        if sql.startswith("SAVEPOINT") and (deed := next(late, None)):
+            deed()
+        return execute(sql, params, many, context)
+
+    with connection.execute_wrapper(somebody_else):
+        answer = client.post(TEMPLATES, WORDS)
+    assert (answer.status_code, answer["Content-Type"]) == (409, "application/problem+json")
+
+
+@pytest.mark.parametrize(
+    ("field", "values"),
+    [
+        ("kind", ["", None, "opend", 1]),
+        (
+            "subject",
+            [None, 5, "two\nlines", "x" * 501, "{{ nobody }}", "{{ monitor.name", "{{ monitor.__class__ }}"],
+        ),
+        ("text", [None, 5, "x" * 10_001, "{{ nobody }}", "{{#runbook}}never closed", "{{/runbook}}"]),
+        ("html", ["<b>"]),
+    ],
+)
+def test_refuses_words_that_cannot_be_said(client, field, values):
+    for value in values:
+        answer = client.post(TEMPLATES, WORDS | {field: value})
+        assert pointers(answer) == [f"#/{field}"], value
+    assert not MessageTemplate.objects.exists()
+
+
 # --- whose it is, and who may -----------------------------------------------------------------------------
 
 ROUTES = [
@@ -401,6 +662,9 @@ ROUTES = [
     ("get",    "subscriptions", "",        None,              vera,       200),
     ("patch",  "subscriptions", "",        {"tag": "eu"},     ada,        200),
     ("delete", "subscriptions", "",        None,              ada,        204),
+    ("get",    "message-templates", "",    None,              vera,       200),
+    ("patch",  "message-templates", "",    {"subject": "x"},  ada,        200),
+    ("delete", "message-templates", "",    None,              ada,        204),
     ("get",    "deliveries",    "",        None,              vera,       200),
     ("post",   "deliveries",    "replay/", None,              bob,        200),
 ]  # fmt: skip
@@ -411,7 +675,8 @@ def test_hides_what_is_other_teams_and_asks_for_the_role(hook, verb, of, tail, s
     subscribed(hook, scope="tag", tag="prod")
     kill(notifications.test(hook, NOON))
     ids = {
-        "channels": hook.id, "subscriptions": hook.subscriptions.get().id, "deliveries": hook.deliveries.get().id
+        "channels": hook.id, "subscriptions": hook.subscriptions.get().id, "deliveries": hook.deliveries.get().id,
+        "message-templates": MessageTemplate.objects.create(team=acme(), kind="opened").id,
     }  # fmt: skip
     where = f"/api/v1/{of}/{{}}/{tail}"
 
@@ -430,7 +695,12 @@ def test_hides_what_is_other_teams_and_asks_for_the_role(hook, verb, of, tail, s
 
 @pytest.mark.parametrize(
     ("where", "sent", "least"),
-    [(CHANNELS, HOOK, ada), (SUBSCRIPTIONS, {"channel": "hook"}, ada), (f"{DELIVERIES}replay/", None, bob)],
+    [
+        (CHANNELS, HOOK, ada),
+        (TEMPLATES, WORDS, ada),
+        (SUBSCRIPTIONS, {"channel": "hook"}, ada),
+        (f"{DELIVERIES}replay/", None, bob),
+    ],
 )
 def test_asks_for_the_role_to_make_something(hook, where, sent, least):
     sent = {"channel": hook.id} if sent == {"channel": "hook"} else sent
@@ -443,6 +713,7 @@ def test_asks_for_the_role_to_make_something(hook, where, sent, least):
 def test_lists_nothing_of_other_teams(hook):
     subscribed(hook, scope="all")
     notifications.test(hook, NOON)
-    for where in (CHANNELS, SUBSCRIPTIONS, DELIVERIES):
+    MessageTemplate.objects.create(team=acme(), kind="opened")
+    for where in (CHANNELS, SUBSCRIPTIONS, DELIVERIES, TEMPLATES):
         assert len(client_of(vera()).get(where).json()["results"]) == 1
         assert client_of(charlie()).get(where).json()["results"] == []

@@ -5,15 +5,15 @@ from datetime import timedelta
 
 import pytest
 from celery import Celery, current_app
-from django.db import connection, transaction
+from django.db import connection
 from hypothesis import given
 from hypothesis import strategies as st
 
 from incidents.models import Incident
-from notifications import outbox, services, tasks
+from notifications import delivering, outbox, services, tasks
+from notifications.delivering import RETRY_SECONDS, retry_in
 from notifications.messages import Message
 from notifications.models import Channel, Delivery, MessageRecord, Subscription
-from notifications.outbox import RETRY_SECONDS, Lease, retry_in
 from notifications.transports import DeliveryFailed
 from tests.support import people, target
 from tests.support.target import reply
@@ -57,14 +57,29 @@ def one_delivery(team, hook=None, now=NOON):
     return Delivery.objects.get(channel=channel)
 
 
+def another(delivery, team):
+    """The same message, to a channel of its own."""
+    return Delivery.objects.create(
+        message=delivery.message,
+        kind=delivery.kind,
+        channel=webhook(team),
+        next_attempt_at=NOON,
+        created_at=NOON,
+    )
+
+
+def covered(leases):
+    return set(Delivery.objects.filter(lease__in=leases).values_list("id", flat=True))
+
+
 def work(now):
     """One round of what the notifier does, at a moment handed in; how each delivery ended."""
-    return [work_off(lease, now) for lease in outbox.lease(now)]
+    return [work_off(lease, now) for lease in delivering.claim(now)]
 
 
 def work_off(lease, now):
-    parcel = outbox.begin(lease, now)
-    return outbox.settle(parcel, tasks.send(parcel), now) if parcel else None
+    parcel = delivering.begin(lease, now)
+    return delivering.settle(parcel, tasks.send(parcel), now)[0] if parcel else None
 
 
 # --- who is told ------------------------------------------------------------------------------------------------
@@ -111,7 +126,7 @@ def test_mutes_what_a_disabled_channel_would_have_got(team):
     services.update_channel(subscribed(named(webhook(team), "off")), {"enabled": False}, NOON)
     outbox.enqueue([happened(monitor(team))], NOON)
     assert told() == [("off", "muted")]
-    assert outbox.lease(after(99_999)) == []
+    assert delivering.claim(after(99_999)) == []
 
 
 def test_writes_the_message_down_even_if_nobody_listens(team):
@@ -139,6 +154,8 @@ def test_tells_of_the_end_whoever_was_told_of_the_beginning(team):
     assert sorted(rows) == [
         ("listens now", "acknowledged"),
         ("listens now", "resolved"),
+        ("was muted", "opened"),  # when it was enabled again: the incident was open still
+        ("was muted", "resolved"),
         ("was told", "opened"),
         ("was told", "resolved"),
     ]
@@ -152,7 +169,7 @@ def test_takes_the_same_number_of_statements_for_one_message_as_for_fifty(
         subscribed(webhook(team))
     shops = [monitor(team, name=f"Shop {n}") for n in range(50)]
     messages = [happened(shop, kind="resolved", resolved_at=NOON) for shop in shops]
-    with django_assert_max_num_queries(6):
+    with django_assert_max_num_queries(7):
         outbox.enqueue(messages, NOON)
     assert Delivery.objects.count() == 150
 
@@ -162,7 +179,7 @@ def test_survives_a_channel_deleted_between_being_chosen_and_being_told(team):
     leaving = subscribed(webhook(team))
 
     def delete_first(execute, sql, params, many, context):
-        if '"notifications_channel"."enabled"' in sql and sql.startswith("SELECT"):
+        if sql.startswith("SELECT") and 'FROM "notifications_channel" WHERE' in sql:
             execute(
                 "DELETE FROM notifications_subscription WHERE channel_id = %s", [leaving.id], False, context
             )
@@ -191,78 +208,71 @@ def test_leases_what_is_due_oldest_first_and_leaves_the_rest(team):
     delivery = one_delivery(team)
     rows = {delivery.id: 30}
     for seconds in (10, 20, 50):
-        copy = Delivery.objects.create(
-            message=delivery.message, channel=webhook(team), next_attempt_at=NOON, created_at=NOON
-        )
+        copy = another(delivery, team)
         rows[copy.id] = seconds
     for pk, seconds in rows.items():
         Delivery.objects.filter(pk=pk).update(next_attempt_at=after(seconds))
     by_age = sorted(rows, key=rows.get)
 
-    assert outbox.lease(after(9)) == []
-    assert {lease.delivery_id for lease in outbox.lease(after(40), limit=2)} == set(by_age[:2])
-    assert [lease.delivery_id for lease in outbox.lease(after(40))] == [by_age[2]]
-    assert outbox.lease(after(40)) == []
+    assert delivering.claim(after(9)) == []
+    assert covered(delivering.claim(after(20))) == set(by_age[:2])
+    assert covered(delivering.claim(after(30))) == {by_age[2]}
+    assert delivering.claim(after(30)) == []
     assert Delivery.objects.get(pk=by_age[3]).status == "pending"
 
 
 @pytest.mark.parametrize("status", ["sent", "dead", "muted"])
 def test_never_leases_what_has_ended(team, status):
     delivery = one_delivery(team)
-    Delivery.objects.filter(pk=delivery.pk).update(status=status, sent_at=NOON)
-    assert outbox.lease(after(999_999)) == []
+    Delivery.objects.filter(pk=delivery.pk).update(status=status, sent_at=NOON, lease=1)
+    assert delivering.claim(after(999_999)) == []
 
 
 def test_takes_up_again_what_was_leased_and_not_heard_of(team):
     one_delivery(team)
-    [lost] = outbox.lease(NOON)
-    assert outbox.lease(after(outbox.LEASE_SECONDS - 1)) == []
-    [again] = outbox.lease(after(outbox.LEASE_SECONDS + 1))
-    assert again.delivery_id == lost.delivery_id
-    assert outbox.begin(lost, after(16)) is None, "the late one finds its token gone"
-    assert outbox.begin(again, after(16)) is not None
+    [lost] = delivering.claim(NOON)
+    assert delivering.claim(after(delivering.LEASE_SECONDS - 1)) == []
+    [again] = delivering.claim(after(delivering.LEASE_SECONDS + 1))
+    assert again != lost
+    assert delivering.begin(lost, after(16)) is None, "the late one finds its token gone"
+    assert delivering.begin(again, after(16)) is not None
 
 
 def test_waits_longer_for_a_send_that_began(team):
     one_delivery(team)
-    [lease] = outbox.lease(NOON)
-    assert outbox.begin(lease, after(10))
-    assert outbox.lease(after(10 + outbox.SEND_SECONDS - 1)) == []
-    assert len(outbox.lease(after(10 + outbox.SEND_SECONDS + 1))) == 1
+    [lease] = delivering.claim(NOON)
+    assert delivering.begin(lease, after(10))
+    assert delivering.claim(after(10 + delivering.SEND_SECONDS - 1)) == []
+    assert len(delivering.claim(after(10 + delivering.SEND_SECONDS + 1))) == 1
 
 
 @pytest.mark.django_db(transaction=True)
 def test_leases_nothing_twice_when_two_look_at_once(team):
     delivery = one_delivery(team)
     for _ in range(3):
-        Delivery.objects.create(
-            message=delivery.message, channel=webhook(team), next_attempt_at=NOON, created_at=NOON
-        )
-    leased = []
+        another(delivery, team)
+    claimed = []
+    barrier = threading.Barrier(2)
 
-    def other(limit=100):
-        leased.append({lease.delivery_id for lease in outbox.lease(NOON, limit)})
+    def claim():
+        barrier.wait(10)
+        claimed.append(delivering.claim(NOON))
         connection.close()
 
-    with transaction.atomic():
-        mine = {lease.delivery_id for lease in outbox.lease(NOON, limit=2)}
-        in_a_thread(other)  # would wait for us here, if it did not skip
-    in_a_thread(other)
-    first, second = leased
-    assert (len(mine), len(first), second) == (2, 2, set())
-    assert not mine & first
+    in_a_thread(claim, claim)
+    assert sorted(map(len, claimed)) == [0, 4]
 
 
 @pytest.mark.django_db(transaction=True)
 def test_begins_a_lease_once_when_its_message_was_delivered_twice(team):
     one_delivery(team)
-    [lease] = outbox.lease(NOON)
+    [lease] = delivering.claim(NOON)
     parcels = []
     barrier = threading.Barrier(2)
 
     def begin():
         barrier.wait(10)
-        parcels.append(outbox.begin(lease, NOON))
+        parcels.append(delivering.begin(lease, NOON))
         connection.close()
 
     in_a_thread(begin, begin)
@@ -298,13 +308,12 @@ def test_sends_and_writes_down_that_it_did(team, hook):
 
 
 def test_refuses_a_token_that_is_not_the_leases(team):
-    delivery = one_delivery(team)
-    assert outbox.begin(Lease(delivery.id, NOON), NOON) is None, "never leased"
-    [lease] = outbox.lease(NOON)
-    assert outbox.begin(Lease(delivery.id, lease.until + timedelta(microseconds=1)), NOON) is None
-    assert outbox.begin(Lease(delivery.id + 1, lease.until), NOON) is None
-    assert outbox.begin(lease, NOON) is not None
-    assert outbox.begin(lease, NOON) is None, "a lease is begun once"
+    one_delivery(team)
+    assert delivering.begin(1, NOON) is None, "never leased"
+    [lease] = delivering.claim(NOON)
+    assert delivering.begin(lease + 1, NOON) is None
+    assert delivering.begin(lease, NOON) is not None
+    assert delivering.begin(lease, NOON) is None, "a lease is begun once"
 
 
 def test_sends_nothing_to_a_channel_that_was_disabled_meanwhile(team, hook):
@@ -376,21 +385,21 @@ FAILURES = [
 @pytest.mark.parametrize("failure", FAILURES)
 def test_changes_nothing_when_the_lease_is_anothers_by_now(team, failure):
     delivery = one_delivery(team)
-    [slow] = outbox.lease(NOON)
-    parcel = outbox.begin(slow, NOON)
-    [quick] = outbox.lease(after(60))
+    [slow] = delivering.claim(NOON)
+    parcel = delivering.begin(slow, NOON)
+    [quick] = delivering.claim(after(60))
     before = Delivery.objects.values().get()
-    assert outbox.settle(parcel, failure, after(61)) == "superseded"
+    assert delivering.settle(parcel, failure, after(61))[0] == "superseded"
     assert Delivery.objects.values().get() == before
     assert Channel.objects.get().enabled
-    assert outbox.begin(quick, after(61)).envelope.key == delivery.key
+    assert delivering.begin(quick, after(61)).key == delivery.key
 
 
 def test_settles_late_if_nobody_took_it_up(team):
     one_delivery(team)
-    [lease] = outbox.lease(NOON)
-    parcel = outbox.begin(lease, NOON)
-    assert outbox.settle(parcel, None, after(3600)) == "sent"
+    [lease] = delivering.claim(NOON)
+    parcel = delivering.begin(lease, NOON)
+    assert delivering.settle(parcel, None, after(3600))[0] == "sent"
 
 
 def test_ends_dead_after_the_whole_schedule_with_one_key_throughout(team, hook):
@@ -425,10 +434,37 @@ def test_ends_dead_after_the_whole_schedule_with_one_key_throughout(team, hook):
     assert (delivery.status, delivery.attempts) == ("sent", 1)
 
 
+def test_tells_once_in_eleven_attempts_what_was_refused_ten_times(team, hook):
+    hook.script(*[reply(500)] * 10)
+    delivery = one_delivery(team, hook)
+    now = NOON
+    while delivery.status != "sent":
+        work(now)
+        delivery.refresh_from_db()
+        now = delivery.next_attempt_at
+    assert [seen.id for seen in hook.received] == [delivery.key] * 11
+    assert delivery.attempts == 11
+    assert list(delivery.tries.values_list("outcome", flat=True)) == ["failed"] * 10 + ["sent"]
+
+
+def test_delivers_after_an_hour_in_which_nobody_was_there(team, hook):
+    channel = subscribed(webhook(team, url="http://127.0.0.1:9/"))  # nobody listens on that port
+    outbox.enqueue([happened(monitor(team))], NOON)
+    delivery = Delivery.objects.get(channel=channel)
+    while delivery.next_attempt_at < after(3600):
+        assert work(delivery.next_attempt_at) == ["pending"]
+        delivery.refresh_from_db()
+    Channel.objects.update(config={"url": hook.url()})  # and now somebody does
+    assert work(delivery.next_attempt_at) == ["sent"]
+    assert [seen.id for seen in hook.received] == [delivery.key]
+
+
 def test_replays_only_what_is_dead(team):
     delivery = one_delivery(team)
     for status in Status:
-        Delivery.objects.filter(pk=delivery.pk).update(status=status, sent_at=NOON, leased_until=NOON)
+        Delivery.objects.filter(pk=delivery.pk).update(
+            status=status, sent_at=NOON, lease=1, leased_until=NOON
+        )
         assert outbox.replay(Delivery.objects.all(), NOON) == (status == "dead")
 
 
@@ -436,8 +472,8 @@ def test_gives_up_on_what_kills_its_process_every_time(team):
     delivery = one_delivery(team)
     now, begun = NOON, 0
     for _ in range(len(RETRY_SECONDS) + 10):
-        begun += sum(outbox.begin(lease, now) is not None for lease in outbox.lease(now))
-        now += timedelta(seconds=outbox.SEND_SECONDS + 1)
+        begun += sum(delivering.begin(lease, now) is not None for lease in delivering.claim(now))
+        now += timedelta(seconds=delivering.SEND_SECONDS + 1)
     delivery.refresh_from_db()
     assert (begun, delivery.status) == (len(RETRY_SECONDS) + 1, "dead")
     assert "in the middle of the last attempt" in delivery.last_error
@@ -450,6 +486,7 @@ BUGS = [
     ({"kind": "pigeon"}, "KeyError"),
     ({"sealed_secrets": "from another key"}, "SealBroken"),
     ({"sealed_secrets": ""}, "KeyError"),
+    ({"config": 5}, "TypeError"),
 ]
 
 
@@ -492,8 +529,8 @@ def test_waits_within_bounds_and_gives_up_exactly_when_it_must(
     assert (wait is None) == (permanent or gone or attempts > len(RETRY_SECONDS))
     if wait is not None:
         planned = RETRY_SECONDS[attempts - 1]
-        assert 0.8 * planned <= wait <= max(1.2 * planned, outbox.RETRY_AFTER_MOST_SECONDS)
-        assert wait >= min(retry_after or 0, outbox.RETRY_AFTER_MOST_SECONDS)
+        assert 0.8 * planned <= wait <= max(1.2 * planned, delivering.RETRY_AFTER_MOST_SECONDS)
+        assert wait >= min(retry_after or 0, delivering.RETRY_AFTER_MOST_SECONDS)
 
 
 # --- nudge --------------------------------------------------------------------------------------------------------

@@ -162,17 +162,20 @@ def test_sends_the_body_that_is_documented(hook, message, kind, timestamp, incid
         "type": kind,
         "timestamp": timestamp,
         "data": {
+            "severity": "critical",
             "incident": {
                 "id": 7,
                 "status": status,
                 "reason": reason,
                 "opened_at": "2026-03-01T12:00:00Z",
                 "resolved_at": resolved_at,
+                "resolution": message.resolution,
                 "url": URL,
             },
-            "monitor": {"id": 3, "name": "Shop", "url": "https://shop.example/health"},
+            "monitor": {"id": 3, "name": "Shop", "url": "https://shop.example/health", "runbook_url": ""},
             "team": {"slug": "acme"},
-            "message": messages.text(message, URL),
+            "detail": "It answered 500.",
+            "message": f"{messages.text(message)}\nIncident: {URL}",
         },
     }
 
@@ -182,9 +185,11 @@ def test_sends_a_test_in_the_same_shape():
         "type": "test",
         "timestamp": "2026-03-01T12:00:00Z",
         "data": {
+            "severity": "critical",
             "incident": None,
             "monitor": None,
             "team": {"slug": "acme"},
+            "detail": "",
             "message": "This is a test from healthmon. If you can read it, alerts will reach you here.",
         },
     }

@@ -94,18 +94,26 @@ def hang(wire: Wire, seen: Seen) -> None:
 
 
 class Hold:
-    """Take the request, say nothing, and note that it came and that whoever asked has left.
+    """Take the request, say nothing until `release`, and note that it came and that whoever asked has left.
 
     asked, left: threading.Event; between the two a request is held open.
     """
 
     def __init__(self) -> None:
         self.asked, self.left = threading.Event(), threading.Event()
+        self._released = threading.Event()
+
+    def release(self) -> None:
+        """Answer 204 now."""
+        self._released.set()
 
     def __call__(self, wire: Wire, seen: Seen) -> None:
         self.asked.set()
         while not select.select([wire.socket], [], [], 0.05)[0]:
             wire.wait(0)
+            if self._released.is_set():
+                reply(204, b"")(wire, seen)
+                break
         self.left.set()
 
 
