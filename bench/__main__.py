@@ -35,6 +35,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--quick", action="store_true", help="shorter, coarser")
     asked = parser.parse_args(arguments)
     report: dict = where_and_when() | {"quick": asked.quick}
+    file = RESULTS / f"{report['at'].replace(':', '')[:17]}-{report['commit']}.json"
     with running() as bench, target() as nginx:
         for name, run in PARTS.items():
             if asked.parts and name not in asked.parts:
@@ -47,10 +48,13 @@ def main(arguments: list[str]) -> None:
                 say=say,
                 top=int(top.get("asked_per_second", TOP)),
             )
-    RESULTS.mkdir(exist_ok=True)
-    file = RESULTS / f"{report['at'].replace(':', '')[:17]}-{report['commit']}.json"
-    file.write_text(json.dumps(report, indent=2) + "\n")
+            _write(file, report)  # what is measured is kept, whatever becomes of the next part
     say(f"written to {file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file}")
+
+
+def _write(file: Path, report: dict) -> None:
+    RESULTS.mkdir(exist_ok=True)
+    file.write_text(json.dumps(report, indent=2) + "\n")
 
 
 def say(line: str) -> None:

@@ -13,7 +13,7 @@ import json
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import structlog
@@ -46,6 +46,7 @@ AT_ONCE = 100  # leases given and not settled yet: enough to keep several notifi
 GROUP_MOST = 1000  # deliveries told as one message
 BURST_SECONDS = 10  # of its rate that a channel may use at once
 
+EVER = datetime(2000, 1, 1, tzinfo=UTC)  # before anything was due
 FAILING_AFTER = 5  # attempts failed in a row, and a team's owners are told
 _CLAIM_LOCK = 0x436C61696D  # any number that nothing else in this database locks
 
@@ -173,6 +174,7 @@ class Piece:
 
     delivery_id: int
     attempt_id: int
+    due_at: datetime
     key: str
     kind: str
     severity: str
@@ -211,14 +213,14 @@ _BEGIN = """
           FROM taken, notifications_channel c
          WHERE d.id = taken.id AND c.id = d.channel_id
            AND (c.enabled OR d.kind = 'test') AND d.attempts <= %(tries)s
-        RETURNING d.id, d.key, d.message_id, d.channel_id
+        RETURNING d.id, d.next_attempt_at, d.key, d.message_id, d.channel_id
     ), tried AS (
         INSERT INTO notifications_deliveryattempt (delivery_id, started_at, outcome, detail)
         SELECT id, %(now)s, 'under_way', '' FROM begun
         RETURNING id, delivery_id
     )
-    SELECT begun.id, tried.id, begun.key, m.kind, m.severity, m.subject, m.text, m.payload::text, m.incident_id,
-           c.team_id, c.id, c.kind, c.config::text, c.sealed_secrets
+    SELECT begun.id, tried.id, begun.next_attempt_at, begun.key, m.kind, m.severity, m.subject, m.text,
+           m.payload::text, m.incident_id, c.team_id, c.id, c.kind, c.config::text, c.sealed_secrets
       FROM begun
       JOIN tried ON tried.delivery_id = begun.id
       JOIN notifications_messagerecord m ON m.id = begun.message_id
@@ -237,6 +239,7 @@ _BEGIN_NEXT = f"""
     ), taken AS (
         SELECT d.id FROM notifications_delivery d JOIN channel ON channel.id = d.channel_id
          WHERE d.status = 'pending' AND d.next_attempt_at <= %(now)s AND {_IN_ORDER}
+           AND (d.next_attempt_at, d.id) > (%(after)s, %(after_id)s)
          ORDER BY d.next_attempt_at, d.id LIMIT 1 FOR UPDATE OF d SKIP LOCKED
     ), spent AS (
         UPDATE notifications_channel c SET tokens = {_TOKENS} - 1, tokens_at = %(now)s
@@ -267,6 +270,19 @@ def begin(lease: int, now: datetime) -> Parcel | None:
     return parcel
 
 
+def _begin_next(done: Parcel, now: datetime) -> Parcel | None:
+    """This will begin what its channel has next.
+
+    Looked for behind what was just done: in a storm, everything before that is a long stretch of the index that leads
+    to rows already sent. What was put back there meanwhile is found when there is nothing else.
+    """
+    channel: dict[str, Any] = {"channel": done.channel_id}
+    last = done.pieces[-1]
+    return _begun(_BEGIN_NEXT, channel | {"after": last.due_at, "after_id": last.delivery_id}, now) or _begun(
+        _BEGIN_NEXT, channel | {"after": EVER, "after_id": 0}, now
+    )
+
+
 def _begun(statement: str, values: dict[str, Any], now: datetime) -> Parcel | None:
     own = random.getrandbits(53)  # a message that comes twice finds its lease gone
     with connection.cursor() as cursor:
@@ -288,7 +304,7 @@ def _begun(statement: str, values: dict[str, Any], now: datetime) -> Parcel | No
 def _parcel(lease: int, rows: Sequence[tuple], now: datetime) -> Parcel | None:
     if not rows:
         return None
-    return Parcel(lease, now, tuple(Piece(*row[:9]) for row in rows), *rows[0][9:])
+    return Parcel(lease, now, tuple(Piece(*row[:10]) for row in rows), *rows[0][10:])
 
 
 def envelope(parcel: Parcel) -> Envelope:
@@ -368,7 +384,7 @@ def settle(
             if failures_before:
                 cursor.execute(_FORWARD, {"now": now, "channel": parcel.channel_id})
                 transaction.on_commit(outbox.nudge)
-        following = _begun(_BEGIN_NEXT, {"channel": parcel.channel_id}, now) if go_on and settled else None
+        following = _begin_next(parcel, now) if go_on and settled else None
     return (Delivery.Status.SENT if settled else "superseded"), following
 
 

@@ -83,8 +83,12 @@ class ChannelSerializer(StrictModelSerializer):
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         if self.instance and attrs.get("kind", self.instance.kind) != self.instance.kind:
             raise serializers.ValidationError({"kind": "A channel keeps its kind; make another one."})
+        kind = attrs.get("kind") or self.instance.kind
+        if attrs.get("gather_seconds") and TRANSPORTS[kind].for_machines:
+            raise serializers.ValidationError(
+                {"gather_seconds": f"A {kind} is told of each event by itself; leave it at 0."}
+            )
         if "config" in attrs:
-            kind = attrs.get("kind") or self.instance.kind
             try:
                 services.validated(kind, attrs["config"], self.instance)
             except ConfigInvalid as invalid:

@@ -119,9 +119,9 @@ def test_a_channel_that_is_enabled_again_hears_of_what_is_open(client, hook):
 def test_a_channel_has_the_habits_of_its_kind_unless_others_are_given(client):
     for sent, habits in [
         (HOOK, (0, None, None)),
+        (HOOK | {"rate_per_minute": 6}, (0, 6, None)),
         (MAIL, (3, TRANSPORTS["email"].rate_per_minute, None)),
         (MAIL | {"gather_seconds": 0, "rate_per_minute": None, "reminder_minutes": 30}, (0, None, 30)),
-        (HOOK | {"gather_seconds": 60, "rate_per_minute": 6}, (60, 6, None)),
     ]:
         made = client.post(CHANNELS, sent).json()
         assert (made["gather_seconds"], made["rate_per_minute"], made["reminder_minutes"]) == habits
@@ -204,7 +204,7 @@ BAD = [
     ("webhook", "name",            ["", None, 5, True, "x" * 201, "two\nlines"]),
     ("webhook", "kind",            ["", "sms", None, 1, []]),
     ("webhook", "enabled",         ["yes", 1, None]),
-    ("webhook", "gather_seconds",  [-1, 301, "3", None, True, 1.5]),
+    ("webhook", "gather_seconds",  [-1, 1, 301, "3", None, True, 1.5]),
     ("webhook", "rate_per_minute", [0, -1, "1", True]),
     ("webhook", "reminder_minutes", [0, 10_081, "1", True]),
     ("webhook", "team",            [1]),
