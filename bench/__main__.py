@@ -3,6 +3,7 @@
 python -m bench                         everything, some 25 minutes
 python -m bench --quick                 everything, coarsely, some 8 minutes
 python -m bench pipeline scheduling     these
+python -m bench pipeline --kind "https reuse" --least 4000
 """
 
 import argparse
@@ -33,6 +34,13 @@ def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="bench", description="Measure healthmon on this machine.")
     parser.add_argument("parts", nargs="*", choices=[[], *PARTS], help="default: all")
     parser.add_argument("--quick", action="store_true", help="shorter, coarser")
+    parser.add_argument(
+        "--kind", action="append", help="pipeline: of these kinds alone, such as 'https reuse'"
+    )
+    parser.add_argument("--least", type=int, default=0, help="pipeline: begin with this many checks a second")
+    parser.add_argument(
+        "--top", type=int, default=TOP, help="the top load, when `pipeline` is not among the parts"
+    )
     asked = parser.parse_args(arguments)
     report: dict = where_and_when() | {"quick": asked.quick}
     file = RESULTS / f"{report['at'].replace(':', '')[:17]}-{report['commit']}.json"
@@ -46,7 +54,9 @@ def main(arguments: list[str]) -> None:
                 target=nginx,
                 quick=asked.quick,
                 say=say,
-                top=int(top.get("asked_per_second", TOP)),
+                top=int(top.get("asked_per_second", asked.top)),
+                kinds=asked.kind,
+                least=asked.least,
             )
             _write(file, report)  # what is measured is kept, whatever becomes of the next part
     say(f"written to {file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file}")

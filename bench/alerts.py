@@ -58,7 +58,7 @@ class Place(threading.Thread):
         self.server.serve_forever()
 
 
-def run(bench: Bench, target: Target, *, quick: bool, say, top: int) -> dict[str, Any]:
+def run(bench: Bench, target: Target, *, quick: bool, say, top: int, **_: Any) -> dict[str, Any]:
     """This will fail monitors while the pipeline runs at half its top load, and time each alert."""
     load = top // 2
     place = Place()

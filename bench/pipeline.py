@@ -88,20 +88,23 @@ def hold(bench: Bench, asked: int, seconds: int, settle: int = SETTLE_SECONDS) -
     )
 
 
-def run(bench: Bench, target: Target, *, quick: bool, say, **_: Any) -> dict[str, Any]:
+def run(
+    bench: Bench, target: Target, *, quick: bool, say, kinds: list[str] | None, least: int, **_: Any
+) -> dict[str, Any]:
     """This will raise the load until it is no longer held, then hold the highest that was for the full time."""
     report: dict[str, Any] = {}
     plain = f"http://127.0.0.1:{target.http}/"
     secure = f"https://127.0.0.1:{target.https}/"
-    kinds = {
+    ladders = {
         "http": (plain, "fresh", [1000, 2000, 3000, 3500, 4000, 4500, 5000, 5500, 6000, 7000]),
         "https": (secure, "fresh", [500, 1000, 1250, 1500]),
         "http reuse": (plain, "reuse", [3000, 4000, 5000, 6000, 7000, 8000]),
         "https reuse": (secure, "reuse", [3000, 4000, 5000, 6000, 7000]),
     }
-    for name, (url, connection, loads) in kinds.items():
-        if quick:
-            loads = loads[1:4]
+    for name, (url, connection, loads) in ladders.items():
+        if kinds and name not in kinds:
+            continue
+        loads = [load for load in (loads[1:4] if quick else loads) if load >= least]
         ids = bench.fill(loads[-1] * INTERVAL, url, INTERVAL, connection=connection)
         steps: list[Step] = []
         for load in loads:

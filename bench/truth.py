@@ -29,7 +29,7 @@ def serve(port: int) -> None:
     asyncio.run(main())
 
 
-def run(bench: Bench, target: Target, *, quick: bool, say, top: int) -> dict[str, Any]:
+def run(bench: Bench, target: Target, *, quick: bool, say, top: int, **_: Any) -> dict[str, Any]:
     """This will report the error of the median and of the slowest hundredth at parts of the top load."""
     port = free_port()
     server = multiprocessing.Process(target=serve, args=(port,), daemon=True)
