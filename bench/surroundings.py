@@ -146,6 +146,12 @@ class Bench:
     def pause_all(self) -> None:
         self.database.execute("UPDATE monitors_monitor SET enabled = false, status = 'paused' WHERE enabled")
 
+    def rest(self, seconds: float) -> None:
+        """This will pause all monitors, wait, and tidy up behind the pausing and enabling, which no user does."""
+        self.pause_all()
+        time.sleep(seconds)
+        self.database.execute("VACUUM ANALYZE monitors_monitor, monitors_regionstate, monitors_result")
+
     def clear(self) -> None:
         """This will take away all monitors and results, and let what is under way end first."""
         self.pause_all()
