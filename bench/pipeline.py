@@ -128,7 +128,9 @@ def _sustained(
     for step in reversed(held):
         bench.rest(INTERVAL + 2)  # what the last load left behind has expired
         wanted = ids[: int(step.asked) * INTERVAL]
-        for part in range(1, 6):  # the long run is measured, not a start from nothing to full load within a second
+        for part in range(
+            1, 6
+        ):  # the long run is measured, not a start from nothing to full load within a second
             bench.enable(wanted[: len(wanted) * part // 5])
             time.sleep(3)
         sustained = hold(bench, int(step.asked), 60)
