@@ -3,7 +3,7 @@
 python -m bench                         everything, some 25 minutes
 python -m bench --quick                 everything, coarsely, some 8 minutes
 python -m bench pipeline scheduling     these
-python -m bench pipeline --kind "https reuse" --least 4000
+python -m bench pipeline --kind "https reuse" --least 4000 --most 6000
 """
 
 import argparse
@@ -41,6 +41,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument(
         "--top", type=int, default=TOP, help="the top load, when `pipeline` is not among the parts"
     )
+    parser.add_argument("--most", type=int, default=100_000, help="pipeline: end with this many")
     asked = parser.parse_args(arguments)
     report: dict = where_and_when() | {"quick": asked.quick}
     file = RESULTS / f"{report['at'].replace(':', '')[:17]}-{report['commit']}.json"
@@ -56,7 +57,7 @@ def main(arguments: list[str]) -> None:
                 say=say,
                 top=int(top.get("asked_per_second", asked.top)),
                 kinds=asked.kind,
-                least=asked.least,
+                loads=range(asked.least, asked.most + 1),
             )
             _write(file, report)  # what is measured is kept, whatever becomes of the next part
     say(f"written to {file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file}")

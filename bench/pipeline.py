@@ -89,7 +89,7 @@ def hold(bench: Bench, asked: int, seconds: int, settle: int = SETTLE_SECONDS) -
 
 
 def run(
-    bench: Bench, target: Target, *, quick: bool, say, kinds: list[str] | None, least: int, **_: Any
+    bench: Bench, target: Target, *, quick: bool, say, kinds: list[str] | None, loads: range, **_: Any
 ) -> dict[str, Any]:
     """This will raise the load until it is no longer held, then hold the highest that was for the full time."""
     report: dict[str, Any] = {}
@@ -101,13 +101,13 @@ def run(
         "http reuse": (plain, "reuse", [3000, 4000, 5000, 6000, 7000, 8000]),
         "https reuse": (secure, "reuse", [3000, 4000, 5000, 6000, 7000]),
     }
-    for name, (url, connection, loads) in ladders.items():
+    for name, (url, connection, ladder) in ladders.items():
         if kinds and name not in kinds:
             continue
-        loads = [load for load in (loads[1:4] if quick else loads) if load >= least]
-        ids = bench.fill(loads[-1] * INTERVAL, url, INTERVAL, connection=connection)
+        steps_up = [load for load in (ladder[1:4] if quick else ladder) if load in loads]
+        ids = bench.fill(steps_up[-1] * INTERVAL, url, INTERVAL, connection=connection)
         steps: list[Step] = []
-        for load in loads:
+        for load in steps_up:
             bench.enable(ids[: load * INTERVAL])
             steps.append(hold(bench, load, 10 if quick else 15))
             say(line(name, steps[-1]))
