@@ -15,7 +15,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "healthmon.settings")
 
 app = Celery("healthmon")
 app.config_from_object("celeryconfig")
-app.autodiscover_tasks(["monitors", "notifications"])
+app.autodiscover_tasks(["monitors", "incidents", "notifications"])
 
 
 @setup_logging.connect

@@ -6,7 +6,7 @@ import pytest
 from celery.signals import task_prerun
 from django.db import OperationalError, connection
 
-from healthmon.celery import look_at_the_connection
+from healthmon.celery import app, look_at_the_connection
 from notifications.tasks import relay
 
 
@@ -41,3 +41,8 @@ def test_begins_a_task_on_a_connection_that_works():
         return look_at_the_connection in asked, answer()
 
     assert in_a_thread_whose_connection_broke(task) == [(True, 42)]
+
+
+def test_knows_every_task_that_beat_asks_for():
+    app.loader.import_default_modules()
+    assert {entry["task"] for entry in app.conf.beat_schedule.values()} <= set(app.tasks)
