@@ -1,6 +1,7 @@
 """What machines do: tick, sweep, record, keep partitions. Thin: each reads the clock once and calls the engine."""
 
 import time
+from collections import Counter
 from collections.abc import Iterable
 
 import structlog
@@ -17,8 +18,9 @@ from monitors.probing.outcome import Outcome, Target
 
 log = structlog.get_logger(__name__)
 
-# Messages waiting for the probers of a region beyond which its slots are shed: some 20,000 checks behind.
-BACKLOG_LIMIT = 80
+# Messages waiting for the probers of a region beyond which its slots are shed: so many seconds behind, and a few.
+BACKLOG_SECONDS = 2
+BACKLOG_LEAST = 20
 # A batch that the database cannot take is tried again this often and this long; after that its slots are history.
 PATIENCE_SECONDS = 1.0
 TRIED_FOR_SECONDS = 600
@@ -38,18 +40,18 @@ def tick(**_future) -> None:
         publish(rechecks, window.until, urgent=True)
         if window.since < window.until:
             asked = {(target.monitor_id, target.region, target.scheduled_at) for target in rechecks}
-            full = {region for region in scheduling.regions() if _behind(region)}
             targets = [
                 target
                 for target in scheduling.due(window.since, window.until)
                 # A recheck in the very second of a slot is that slot: it is not probed twice.
                 if (target.monitor_id, target.region, target.scheduled_at) not in asked
             ]
-            wanted = [target for target in targets if target.region not in full]
-            publish(wanted, window.until)
-            if shed := len(targets) - len(wanted):
+            wanted = Counter(target.region for target in targets)
+            full = {region for region, count in wanted.items() if _behind(region, count)}
+            publish((target for target in targets if target.region not in full), window.until)
+            if shed := sum(wanted[region] for region in full):
                 window.shed(shed)
-                log.warning("checks_shed", count=shed, regions=sorted(full), limit=BACKLOG_LIMIT)
+                log.warning("checks_shed", count=shed, regions=sorted(full))
 
 
 @shared_task(name="monitors.tasks.sweep")
@@ -66,8 +68,10 @@ def sweep(**_future) -> None:
         log.warning("slots_dispatched_again", count=len(targets))
 
 
-def _behind(region: str) -> bool:
-    return queues.length(current_app, f"probe.{region}") > BACKLOG_LIMIT
+def _behind(region: str, targets: int) -> bool:
+    """Whether what waits for a region's probers is more than they should be given with these targets."""
+    waiting = queues.length(current_app, f"probe.{region}")
+    return waiting > BACKLOG_LEAST + BACKLOG_SECONDS * targets // scheduling.BATCH
 
 
 def publish(targets: Iterable[Target], until: int, *, urgent: bool = False) -> None:

@@ -34,6 +34,9 @@ log = structlog.get_logger(__name__)
 
 LATE_GAP_SECONDS = 0.0005  # between starts that are late already: a backlog must not become a burst
 STARTS_PER_TURN = 16  # setting up a probe takes some 60 µs, during which no answer is read
+# A loop that begins its probes later than this takes nothing more: what it took now would be later still, and past
+# capacity everything would expire in its hand, ten seconds old, instead of some of it being looked at in time.
+BEHIND_SECONDS = 1.0
 LONGEST_TURN_SECONDS = 1.0
 # Slots are handed out up to two seconds before their moment; one that seems further off than this is due, and it is
 # the prober's clock that is behind.
@@ -129,9 +132,9 @@ class Loop:
     def submit(self, targets: Sequence[Target], timeout: float | None = None) -> bool:
         """Take targets in hand: urgent ones start at once, others at their place inside the second.
 
-        Waits for room when too much is in hand, at most `timeout` seconds and not beyond the last target's
-        expiry; urgent ones do not wait. Returns False if there was no room or the loop is closing; then nothing
-        was taken.
+        Waits for room when too much is in hand or the loop is behind, at most `timeout` seconds and not beyond the
+        last target's expiry; urgent ones do not wait. Returns False if there was no room or the loop is closing; then
+        nothing was taken.
         """
         patience = max((target.expires_at for target in targets), default=0) - time.time()
         if timeout is None or timeout > patience:
@@ -140,7 +143,7 @@ class Loop:
             taken_anyhow = False
         with self._changed:
             room = all(target.urgent for target in targets) or self._wait_for(
-                lambda: self._in_hand < self._max_in_hand or self._closing or self._stopped, timeout
+                lambda: self._has_room() or self._closing or self._stopped, timeout
             )
             if self._closing or self._stopped or not (room or taken_anyhow):
                 return False
@@ -148,6 +151,11 @@ class Loop:
             self._inbox.extend(targets)
         self._ring()
         return True
+
+    def _has_room(self) -> bool:
+        now, next_start = time.monotonic(), self._paced[:1]
+        overdue = now - next_start[0][0] if next_start else 0
+        return self._in_hand < self._max_in_hand and max(overdue, self._late_until - now) < BEHIND_SECONDS
 
     @property
     def in_hand(self) -> int:
@@ -384,7 +392,7 @@ class Loop:
             log.exception("outcome not taken", monitor_id=outcome.monitor_id)
         with self._lock:
             self._in_hand -= 1
-            if self._waiting and self._in_hand < self._max_in_hand:
+            if self._waiting and self._has_room():
                 self._changed.notify_all()
 
 

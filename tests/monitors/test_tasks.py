@@ -93,10 +93,10 @@ class TestTick:
     def test_sheds_what_a_full_queue_cannot_take_and_counts_it(self, team, broker):
         monitor(team, interval_seconds=5, timeout_seconds=5)
         RegionState.objects.update(recheck_at=None)
-        broker.rpush("probe.default", *["{}"] * (tasks.BACKLOG_LIMIT + 1))
+        broker.rpush("probe.default", *["{}"] * (tasks.BACKLOG_LEAST + 1))
         clock_back(5)
         tasks.tick()
-        assert broker.llen("probe.default") == tasks.BACKLOG_LIMIT + 1
+        assert broker.llen("probe.default") == tasks.BACKLOG_LEAST + 1
         assert ScheduleClock.objects.get().shed == 1
 
 

@@ -111,6 +111,19 @@ def test_waits_for_room_no_longer_than_targets_live(target, loop, outcomes):
     wait_for(lambda: any(outcome.reason is Reason.missed for outcome in outcomes))
 
 
+def test_takes_nothing_more_while_it_is_behind():
+    nobody = "http://127.0.0.1:9/"
+    ago = int(time.time()) - 2
+    late = [make_target(nobody, monitor_id=n, scheduled_at=ago, urgent=False) for n in range(6000)]
+    loop = Loop(Surroundings(LOCAL), lambda outcome: None, max_in_flight=2000)
+    assert loop.submit(late)
+    one = [make_target(nobody, urgent=False)]
+    wait_for(lambda: not loop.submit(one, timeout=0))  # what was late is begun one by one, for three seconds
+    assert loop.submit([make_target(nobody, urgent=True)], timeout=0)
+    assert loop.submit(one, timeout=20), "once the last of it is less than a second away"
+    assert loop.drain(10)
+
+
 def test_survives_a_listener_that_fails(target):
     heard = threading.Event()
 
