@@ -20,6 +20,10 @@ check: ## format, lint, types, import contract, migrations up to date, deploy ch
 	@scripts/install requirements.txt requirements-dev.txt
 	@scripts/check
 
+fuzz: ## ask the API whatever its schema allows, for FUZZ_SECONDS (900)
+	@scripts/install requirements.txt requirements-dev.txt
+	@exec env FUZZ_SECONDS=$(or $(FUZZ_SECONDS),900) .venv/bin/pytest -m fuzz -s tests/test_schema_fuzz.py
+
 bench: ## the benchmarks: a table, and JSON under bench/results/ (BENCH="--quick pipeline" for a part)
 	@scripts/install requirements.txt requirements-dev.txt
 	@exec .venv/bin/python -m bench $(BENCH)
@@ -36,4 +40,4 @@ help:
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-14s %s\n", $$1, $$2}' Makefile
 
 .DEFAULT_GOAL = help
-.PHONY: run demo test check bench requirements help
+.PHONY: run demo test check fuzz bench requirements help

@@ -76,6 +76,16 @@ beat_schedule = {
         "schedule": 3600.0,
         "options": {"expire_seconds": 3600},
     },
+    "answers": {
+        "task": "accounts.tasks.prune_answers",
+        "schedule": 3600.0,
+        "options": {"expire_seconds": 3600},
+    },
+    "audit": {
+        "task": "accounts.tasks.prune_audit",
+        "schedule": 3600.0,
+        "options": {"expire_seconds": 3600},
+    },
 }
 beat_max_loop_interval = 1
 

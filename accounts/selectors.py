@@ -2,7 +2,11 @@
 
 from django.db.models import F, QuerySet
 
-from accounts.models import Membership, Team, User
+from accounts.models import ApiKey, Invitation, Membership, Team, User
+
+
+def has_account(email: str) -> bool:
+    return User.objects.filter(email=email.lower()).exists()
 
 
 def teams_of(user: User) -> QuerySet[Team]:
@@ -12,3 +16,11 @@ def teams_of(user: User) -> QuerySet[Team]:
 
 def members_of(team: Team) -> QuerySet[Membership]:
     return Membership.objects.filter(team=team).select_related("user")
+
+
+def invitations_to(team: Team) -> QuerySet[Invitation]:
+    return Invitation.objects.filter(team=team).select_related("invited_by")
+
+
+def keys_of(team: Team) -> QuerySet[ApiKey]:
+    return ApiKey.objects.filter(team=team).select_related("created_by")

@@ -5,17 +5,30 @@ The prober's app is `healthmon.agent`, which has no Django.
 
 import gc
 import os
+from functools import partial
 from typing import Any
 
-from celery import Celery
+from celery import Celery, Task
 from celery.signals import celeryd_after_setup, setup_logging, task_prerun
 from django.db import close_old_connections
 
+from healthmon.lib import audit, request_ids
+
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "healthmon.settings")
 
-app = Celery("healthmon")
+
+class Acting(Task):
+    """What a task writes is written down as its own."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        with audit.acting(partial(audit.system, self.name)):
+            return self.run(*args, **kwargs)
+
+
+app = Celery("healthmon", task_cls=Acting)
 app.config_from_object("celeryconfig")
-app.autodiscover_tasks(["monitors", "incidents", "notifications"])
+app.autodiscover_tasks(["monitors", "incidents", "notifications", "accounts"])
+request_ids.follow_tasks()
 
 
 @setup_logging.connect

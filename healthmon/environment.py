@@ -35,6 +35,17 @@ SETTINGS = (
     "OTEL_EXPORTER_OTLP_ENDPOINT",
     "HEALTHMON_PROBERS",
     "HEALTHMON_RAW_RETENTION_DAYS",
+    "HEALTHMON_MAX_MONITORS",
+    "HEALTHMON_MIN_INTERVAL_SECONDS",
+    "HEALTHMON_RATE_LIMIT_FACTOR",
+    "HEALTHMON_TRUSTED_PROXIES",
+    "HEALTHMON_OPEN_SIGN_UP",
+    "HEALTHMON_REQUIRE_MFA",
+    "HEALTHMON_OIDC_ISSUER",
+    "HEALTHMON_OIDC_CLIENT_ID",
+    "HEALTHMON_OIDC_CLIENT_SECRET",
+    "HEALTHMON_OIDC_NAME",
+    "HEALTHMON_OIDC_MATCH_EMAIL",
 )
 MADE_AT_FIRST_START = ("SECRET_KEY", "HEALTHMON_FIELD_KEYS", "HEALTHMON_PROBE_KEYS")
 SECRETS_FILE = "secrets.env"  # in the data folder, 0600
@@ -54,6 +65,7 @@ EMAIL_SCHEMES = {
     "dummymail",
 }
 WEB_SCHEMES = {"http", "https"}
+SIGN_UP = ("no", "sso", "yes")  # sso: whoever the single sign-on lets in; yes: anybody with a mailbox
 
 # A unix socket's path may be 103 bytes (macOS; Linux: 107); the longest name we put behind it is
 # supervisord's own "rpc.sock.<pid>".
@@ -90,6 +102,17 @@ class Environment:
     sentry_dsn: str
     otel_endpoint: str
     raw_retention_days: int
+    max_monitors: int  # of each team; 0 for any number
+    min_interval_seconds: int
+    rate_limit_factor: float  # multiplies the quotas of accounts/limits.py; 0 switches limits off
+    trusted_proxies: tuple[Network, ...]  # whose X-Forwarded-For is believed
+    open_sign_up: str  # one of SIGN_UP
+    require_mfa: bool  # of whoever enters the console
+    oidc_issuer: str  # without a slash at its end; "" for no single sign-on
+    oidc_client_id: str
+    oidc_client_secret: str
+    oidc_name: str  # on the button
+    oidc_match_email: bool  # an address the issuer has verified stands for the account that has it
 
 
 def read(environ: Mapping[str, str], *, secrets_file: bool = True) -> Environment:
@@ -125,7 +148,7 @@ def read(environ: Mapping[str, str], *, secrets_file: bool = True) -> Environmen
         base_url=_base_url(given["HEALTHMON_BASE_URL"] or f"http://127.0.0.1:{port}"),
         admin_email=_email(given["HEALTHMON_ADMIN_EMAIL"] or "admin@healthmon.local"),
         admin_password=given["HEALTHMON_ADMIN_PASSWORD"],
-        allowed_nets=_networks(given["HEALTHMON_ALLOWED_NETS"]),
+        allowed_nets=_networks("HEALTHMON_ALLOWED_NETS", given["HEALTHMON_ALLOWED_NETS"]),
         region=_region(given["HEALTHMON_REGION"] or "default"),
         email_url=_url("EMAIL_URL", given["EMAIL_URL"], EMAIL_SCHEMES),
         sentry_dsn=_sentry_dsn(given["SENTRY_DSN"]),
@@ -134,6 +157,21 @@ def read(environ: Mapping[str, str], *, secrets_file: bool = True) -> Environmen
         raw_retention_days=_whole_number(
             "HEALTHMON_RAW_RETENTION_DAYS", given["HEALTHMON_RAW_RETENTION_DAYS"] or "30", 1, 3650
         ),
+        max_monitors=_whole_number(
+            "HEALTHMON_MAX_MONITORS", given["HEALTHMON_MAX_MONITORS"] or "0", 0, 10_000_000
+        ),
+        min_interval_seconds=_whole_number(
+            "HEALTHMON_MIN_INTERVAL_SECONDS", given["HEALTHMON_MIN_INTERVAL_SECONDS"] or "5", 1, 86_400
+        ),
+        rate_limit_factor=_factor(given["HEALTHMON_RATE_LIMIT_FACTOR"] or "1"),
+        trusted_proxies=_networks("HEALTHMON_TRUSTED_PROXIES", given["HEALTHMON_TRUSTED_PROXIES"]),
+        open_sign_up=_sign_up(given),
+        require_mfa=_yes("HEALTHMON_REQUIRE_MFA", given["HEALTHMON_REQUIRE_MFA"]),
+        oidc_issuer=_oidc_issuer(given),
+        oidc_client_id=given["HEALTHMON_OIDC_CLIENT_ID"],
+        oidc_client_secret=given["HEALTHMON_OIDC_CLIENT_SECRET"],
+        oidc_name=given["HEALTHMON_OIDC_NAME"] or "single sign-on",
+        oidc_match_email=_yes("HEALTHMON_OIDC_MATCH_EMAIL", given["HEALTHMON_OIDC_MATCH_EMAIL"]),
     )
 
 
@@ -232,6 +270,45 @@ def _sentry_dsn(value: str) -> str:
     return value
 
 
+def _sign_up(given: Mapping[str, str]) -> str:
+    value = given["HEALTHMON_OPEN_SIGN_UP"].lower() or "no"
+    if value not in SIGN_UP:
+        raise EnvironmentInvalid(f"HEALTHMON_OPEN_SIGN_UP is {value!r}; give no, sso or yes.")
+    if value == "yes" and not given["EMAIL_URL"]:
+        raise EnvironmentInvalid(
+            "HEALTHMON_OPEN_SIGN_UP is yes and EMAIL_URL is empty; give one: new addresses are verified by mail."
+        )
+    if value == "sso" and not given["HEALTHMON_OIDC_ISSUER"]:
+        raise EnvironmentInvalid("HEALTHMON_OPEN_SIGN_UP is sso; give HEALTHMON_OIDC_ISSUER as well.")
+    return value
+
+
+def _yes(name: str, value: str) -> bool:
+    if value.lower() not in {"", "no", "false", "0", "yes", "true", "1"}:
+        raise EnvironmentInvalid(f"{name} is {value!r}; give yes or no.")
+    return value.lower() in {"yes", "true", "1"}
+
+
+def _oidc_issuer(given: Mapping[str, str]) -> str:
+    value = _url("HEALTHMON_OIDC_ISSUER", given["HEALTHMON_OIDC_ISSUER"], WEB_SCHEMES)
+    belongings = ("HEALTHMON_OIDC_CLIENT_ID", "HEALTHMON_OIDC_CLIENT_SECRET")
+    for name in belongings:
+        if given[name] and not value:
+            raise EnvironmentInvalid(f"{name} is given without HEALTHMON_OIDC_ISSUER; give both or neither.")
+        if value and not given[name]:
+            raise EnvironmentInvalid(f"HEALTHMON_OIDC_ISSUER needs {name}; the issuer gave it to you.")
+    parts = urlsplit(value)
+    if parts.query or parts.fragment or parts.username is not None:
+        raise EnvironmentInvalid(
+            "HEALTHMON_OIDC_ISSUER has a query, a fragment or a user in it; give the issuer alone."
+        )
+    if parts.scheme == "http" and parts.hostname not in {"localhost", "127.0.0.1", "::1"}:
+        raise EnvironmentInvalid(
+            f"HEALTHMON_OIDC_ISSUER is {value!r}; give one with https://, or whoever listens signs in as anybody."
+        )
+    return value
+
+
 def _secret_key(value: str) -> str:
     # 32 bytes is what RFC 7518 asks of an HS256 key, and SECRET_KEY signs the JWTs.
     if value and len(value.encode()) < 32:
@@ -260,11 +337,11 @@ def _fernet_keys(name: str, value: str) -> tuple[str, ...]:
     return keys
 
 
-def _networks(value: str) -> tuple[Network, ...]:
-    return tuple(_network(item) for item in _list(value))
+def _networks(name: str, value: str) -> tuple[Network, ...]:
+    return tuple(_network(name, item) for item in _list(value))
 
 
-def _network(item: str) -> Network:
+def _network(name: str, item: str) -> Network:
     try:
         return ipaddress.ip_network(item)
     except ValueError:
@@ -273,11 +350,9 @@ def _network(item: str) -> Network:
         meant = ipaddress.ip_network(item, strict=False)
     except ValueError as error:
         raise EnvironmentInvalid(
-            f"HEALTHMON_ALLOWED_NETS has {item!r}, which is not a network; write one as 10.0.0.0/8."
+            f"{name} has {item!r}, which is not a network; write one as 10.0.0.0/8."
         ) from error
-    raise EnvironmentInvalid(
-        f"HEALTHMON_ALLOWED_NETS has {item!r}; write it as {meant}, or one address as /32."
-    )
+    raise EnvironmentInvalid(f"{name} has {item!r}; write it as {meant}, or one address as /32.")
 
 
 def _email(value: str) -> str:
@@ -301,3 +376,11 @@ def _whole_number(name: str, value: str, lowest: int, highest: int) -> int:
     if not re.fullmatch(r"[0-9]{1,9}", value) or not lowest <= int(value) <= highest:
         raise EnvironmentInvalid(f"{name} is {value!r}; give a whole number from {lowest} to {highest}.")
     return int(value)
+
+
+def _factor(value: str) -> float:
+    if not re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,6})?", value):
+        raise EnvironmentInvalid(
+            f"HEALTHMON_RATE_LIMIT_FACTOR is {value!r}; give a number such as 1, 0.5 or 10, or 0 for no limits."
+        )
+    return float(value)

@@ -10,13 +10,17 @@ import django
 from django.core.management import CommandError, call_command
 from django.db import Error
 
+from healthmon.lib import audit
+
 
 def main() -> None:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "healthmon.settings")
     django.setup()
     try:
-        call_command("migrate", interactive=False, verbosity=0)
-        call_command("bootstrap")
+        with audit.acting(lambda: audit.system("bootstrap")):
+            call_command("migrate", interactive=False, verbosity=0)
+            call_command("createcachetable", verbosity=0)
+            call_command("bootstrap")
     except (Error, CommandError) as error:
         sys.exit(f"healthmon: {' '.join(str(error).split())}")
 

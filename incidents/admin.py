@@ -10,6 +10,7 @@ from django.utils.html import format_html
 from unfold.admin import TabularInline
 from unfold.decorators import action, display
 
+from accounts.console import TeamInline, TeamRows
 from healthmon.lib.clock import now as read_clock
 from healthmon.lib.console import ToLookAt, asked, chosen, shown
 from incidents import services
@@ -18,7 +19,7 @@ from incidents.models import Incident, IncidentEvent
 LABELS = {"open": "danger", "acknowledged": "warning", "resolved": "success"}
 
 
-class EventInline(TabularInline):
+class EventInline(TeamInline, TabularInline):
     model = IncidentEvent
     fields = readonly_fields = ["at", "kind", "by", "text"]
     extra = 0
@@ -32,7 +33,7 @@ class EventInline(TabularInline):
 
 
 @admin.register(Incident)
-class IncidentAdmin(ToLookAt):
+class IncidentAdmin(ToLookAt, TeamRows):
     list_display = ["monitor_name", "shown_status", "severity", "reason", "opened_at", "resolved_at", "team"]
     list_filter = ["status", "severity", "reason", "team"]
     search_fields = ["monitor_name", "monitor_url"]

@@ -233,22 +233,27 @@ def _acknowledge(locked: Sequence[Incident], by: User | None, now: datetime, via
 
 
 @transaction.atomic
-def resolve(incident: Incident, by: User, now: datetime) -> Incident:
-    """This will close an incident by hand; the monitor's status stays what probes say. Raises IncidentClosed."""
+def resolve(incident: Incident, by: User | None, now: datetime, via: str = "") -> Incident:
+    """This will close an incident by hand; the monitor's status stays what probes say. Raises IncidentClosed.
+
+    by: None where no person did; then `via` says by what it was done, such as "API key deploy".
+    """
     incident = _locked(incident)
     incident.status = Incident.Status.RESOLVED
     incident.resolved_at = max(now, incident.opened_at)
     incident.resolution = Incident.Resolution.BY_PERSON
     incident.save(update_fields=["status", "resolved_at", "resolution"])
-    incident.events.create(
-        kind=IncidentEvent.Kind.RESOLVED, at=now, by=by, text=Incident.Resolution.BY_PERSON.label
-    )
-    outbox.enqueue([_message(incident, "resolved", by.email, now)], now)
+    how = f"by {via}" if via else Incident.Resolution.BY_PERSON.label
+    incident.events.create(kind=IncidentEvent.Kind.RESOLVED, at=now, by=by, text=how)
+    outbox.enqueue([_message(incident, "resolved", by.email if by else via, now)], now)
     return incident
 
 
-def comment(incident: Incident, by: User, text: str, now: datetime) -> IncidentEvent:
-    """This will add a person's words to the timeline, of a resolved incident too."""
+def comment(incident: Incident, by: User | None, text: str, now: datetime, via: str = "") -> IncidentEvent:
+    """This will add somebody's words to the timeline, of a resolved incident too; signed with `via` if no person said
+    them.
+    """
+    text = f"{text}\n— {via}" if via else text
     return incident.events.create(kind=IncidentEvent.Kind.COMMENTED, at=now, by=by, text=text)
 
 

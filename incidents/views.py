@@ -15,7 +15,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.viewsets import ReadOnlyModelViewSet
 
-from accounts.authentication import caller
+from accounts.authentication import caller, via
 from accounts.models import Role
 from accounts.scoping import TeamScoped
 from healthmon.lib.api import Conflict
@@ -53,7 +53,7 @@ class IncidentViewSet(TeamScoped, ReadOnlyModelViewSet):
 
     def _after(self, deed) -> Response:
         try:
-            incident = deed(self.get_object(), caller(self.request), read_clock())
+            incident = deed(self.get_object(), caller(self.request), read_clock(), via(self.request))
         except services.IncidentClosed as closed:
             raise Conflict(str(closed)) from None
         return Response(self.get_serializer(incident).data)
@@ -65,7 +65,7 @@ class IncidentViewSet(TeamScoped, ReadOnlyModelViewSet):
         said = CommentSerializer(data=request.data)
         said.is_valid(raise_exception=True)
         event = services.comment(
-            self.get_object(), caller(request), said.validated_data["text"], read_clock()
+            self.get_object(), caller(request), said.validated_data["text"], read_clock(), via(request)
         )
         return Response(EventSerializer(event).data, status=201)
 

@@ -6,11 +6,12 @@ from typing import Any
 from django import forms
 from django.contrib import admin, messages
 from django.contrib.postgres.forms import SimpleArrayField
+from django.db import connection
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
 from django.urls import reverse
 from django.utils.html import format_html, format_html_join
-from unfold.admin import ModelAdmin
 from unfold.decorators import action, display
 from unfold.widgets import (
     UnfoldAdminCheckboxSelectMultipleWidget,
@@ -18,6 +19,7 @@ from unfold.widgets import (
     UnfoldAdminTextInputWidget,
 )
 
+from accounts.console import SuperusersOnly, TeamRows
 from healthmon.lib.clock import now as read_clock
 from healthmon.lib.console import JudgedForm, ToLookAt, asked, chosen, shown
 from monitors import selectors, services
@@ -65,7 +67,7 @@ class MonitorForm(JudgedForm):
 
 
 @admin.register(Monitor)
-class MonitorAdmin(ModelAdmin):
+class MonitorAdmin(TeamRows):
     form = MonitorForm
     list_display = ["name", "shown_status", "url", "interval", "status_changed_at", "team"]
     list_filter = ["status", "severity", "team", "interval_seconds"]
@@ -171,6 +173,25 @@ class MonitorAdmin(ModelAdmin):
             [made] = services.create(form.cleaned_data["team"], [columns], now, [regions])
             obj.pk = made.pk
 
+    def add_view(
+        self, request: HttpRequest, form_url: str = "", extra_context: dict | None = None
+    ) -> HttpResponse:
+        try:
+            return super().add_view(request, form_url, extra_context)
+        except services.QuotaReached as full:
+            messages.error(request, str(full))
+            return redirect("admin:monitors_monitor_changelist")
+
+    def get_object(
+        self, request: HttpRequest, object_id: str, from_field: str | None = None
+    ) -> Monitor | None:
+        monitor = super().get_object(request, object_id, from_field)
+        if monitor and request.method == "POST" and connection.in_atomic_block:
+            # Judged as it is while it is locked: an interval and a time-out that come at once must not miss each other.
+            services.locked([monitor.pk])
+            monitor = super().get_object(request, object_id, from_field)
+        return monitor
+
     def get_readonly_fields(self, request: HttpRequest, obj: Monitor | None = None) -> list[str]:
         # A monitor's history, incidents and secrets are its team's.
         return [*self.readonly_fields, "team"] if obj else self.readonly_fields
@@ -189,7 +210,7 @@ class MonitorAdmin(ModelAdmin):
     def resume_selected(self, request: HttpRequest, queryset: QuerySet[Monitor]) -> None:
         messages.success(request, f"Resumed {services.resume(queryset, read_clock())}.")
 
-    @admin.action(description="Check now", permissions=["change"])
+    @admin.action(description="Check now", permissions=["act"])
     def check_selected(self, request: HttpRequest, queryset: QuerySet[Monitor]) -> None:
         count = services.check_now(queryset.filter(enabled=True), read_clock())
         messages.success(request, f"Checking {count} within two seconds.")
@@ -221,7 +242,7 @@ class MonitorAdmin(ModelAdmin):
     @action(
         description="Check now",
         url_path="check",
-        permissions=["change"],
+        permissions=["act"],
         dialog=asked("Check it now?", "It is probed within two seconds, out of turn.", "Check now"),
     )
     def check_one(self, request: HttpRequest, form: forms.Form, object_id: str) -> HttpResponse:
@@ -230,7 +251,7 @@ class MonitorAdmin(ModelAdmin):
 
 
 @admin.register(Region)
-class RegionAdmin(ModelAdmin):
+class RegionAdmin(SuperusersOnly):
     list_display = ["name", "slug", "enabled"]
 
     def get_readonly_fields(self, request: HttpRequest, obj: Region | None = None) -> list[str]:
@@ -238,6 +259,6 @@ class RegionAdmin(ModelAdmin):
 
 
 @admin.register(Prober)
-class ProberAdmin(ToLookAt):
+class ProberAdmin(ToLookAt, SuperusersOnly):
     list_display = ["name", "region", "seen_at"]
     ordering = ["-seen_at"]

@@ -17,6 +17,7 @@ class MonitorFilter(filters.FilterSet):
     tag = filters.CharFilter(method="with_tag", help_text="Monitors that carry this tag.")
     kind = filters.ChoiceFilter(choices=[(kind, kind) for kind in PROBES])
     severity = filters.MultipleChoiceFilter(choices=[(severity, severity) for severity in SEVERITIES])
+    external_id = filters.CharFilter(help_text="The one that has it.")
     search = filters.CharFilter(method="naming", help_text="Part of the name or the URL.")
     ordering = filters.OrderingFilter(
         fields=["id", "name", "status", "status_changed_at", "created_at", "interval_seconds"]

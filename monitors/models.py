@@ -11,6 +11,7 @@ from django.db import models
 from django.db.models import F, Q
 from django.utils import timezone
 
+from healthmon.lib.audit import Audited
 from monitors.probing import PROBES
 from monitors.probing.outcome import Reason
 from monitors.state import Status
@@ -38,6 +39,8 @@ class Region(models.Model):
     name = models.CharField(max_length=100)
     enabled = models.BooleanField(default=True, help_text="Unset, nothing is dispatched to it.")
 
+    audited = Audited("region", team="", label="slug")
+
     def __str__(self) -> str:
         return self.name
 
@@ -63,6 +66,8 @@ class Monitor(models.Model):
     """
 
     team = models.ForeignKey("accounts.Team", on_delete=models.CASCADE, related_name="+")
+    # What whoever keeps monitors in a file calls it: there is one of that name in a team, however often it is sent.
+    external_id = models.CharField(max_length=200, null=True, blank=True)
     name = models.CharField(max_length=200)
     kind = models.CharField(max_length=20, default="http", choices=choices_of(KINDS))
     url = models.TextField("URL", help_text="http:// or https://, without user name and password.")
@@ -122,6 +127,8 @@ class Monitor(models.Model):
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     updated_at = models.DateTimeField(default=timezone.now, editable=False)
 
+    audited = Audited("monitor", machine=frozenset({"status", "status_changed_at"}), label="name")
+
     class Meta:
         indexes = [
             # What the tick asks: which monitors have this interval and this offset.
@@ -132,6 +139,7 @@ class Monitor(models.Model):
             GinIndex(fields=["tags"], name="monitor_tags"),
         ]
         constraints = [
+            models.UniqueConstraint(fields=["team", "external_id"], name="monitor_external_id_once"),
             models.CheckConstraint(
                 condition=Q(interval_seconds__in=INTERVALS), name="monitor_interval_in_the_list"
             ),

@@ -20,6 +20,8 @@ from notifications.transports import CHANNEL_KINDS
 MOST_HEADERS = 50
 MOST_TAGS = 20
 MOST_IN_BULK = 1000
+# Part of an address: nothing that would have to be escaped there, and no dots that a client would resolve.
+EXTERNAL_ID = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._:~@-]{1,200}")
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")
 # What the connection itself needs; set by hand they would make requests that no two servers read alike.
 _NOT_BY_HAND = {
@@ -158,17 +160,32 @@ class MonitorSerializer(StrictModelSerializer):
     class Meta:
         model = Monitor
         fields = [
-            "id", "name", "kind", "url", "method", "headers", "body", "interval_seconds", "timeout_seconds",
-            "expected_status", "follow_redirects", "verify_tls", "degraded_after_ms", "failures_to_open",
-            "successes_to_close", "recheck_seconds", "connection", "regions", "tags", "severity", "description",
-            "runbook_url", "enabled", "status", "status_changed_at", "last_checked_at", "last_reason", "last_total_ms",
-            "certificate_expires_at", "created_at", "updated_at",
+            "id", "external_id", "name", "kind", "url", "method", "headers", "body", "interval_seconds",
+            "timeout_seconds", "expected_status", "follow_redirects", "verify_tls", "degraded_after_ms",
+            "failures_to_open", "successes_to_close", "recheck_seconds", "connection", "regions", "tags", "severity",
+            "description", "runbook_url", "enabled", "status", "status_changed_at", "last_checked_at", "last_reason",
+            "last_total_ms", "certificate_expires_at", "created_at", "updated_at",
         ]  # fmt: skip
         read_only_fields = ["status", "status_changed_at", "created_at", "updated_at"]
         extra_kwargs = {
             "name": {"validators": [one_line]},
             "degraded_after_ms": {"min_value": 1, "max_value": 60_000},
         }
+
+    def validate_external_id(self, external_id: str | None) -> str | None:
+        if external_id is not None and not EXTERNAL_ID.fullmatch(external_id):
+            raise serializers.ValidationError(
+                "1 to 200 of the letters A to Z, digits and . _ : ~ @ - are needed; null for none."
+            )
+        return external_id
+
+    def validate_interval_seconds(self, interval: int) -> int:
+        shortest = settings.HEALTHMON_MIN_INTERVAL_SECONDS
+        if interval < shortest and interval != getattr(self.instance, "interval_seconds", None):
+            raise serializers.ValidationError(
+                f"The shortest interval here is {shortest} s (HEALTHMON_MIN_INTERVAL_SECONDS)."
+            )
+        return interval
 
     def validate_url(self, url: str) -> str:
         if problem := url_problem(url):
@@ -191,11 +208,18 @@ class MonitorSerializer(StrictModelSerializer):
             raise serializers.ValidationError(f"{problem}. Such as 200-299,301 is needed.") from None
         return expected
 
+    @property
+    def _whole(self) -> bool:
+        """Whether what is not given is the default, and not what it was: for a new one, and for one to replace."""
+        return self.instance is None or self.context.get("replacing", False)
+
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        if self._whole and "interval_seconds" not in attrs:
+            attrs["interval_seconds"] = _default_interval()
         timeout = self._value(attrs, "timeout_seconds")
         interval = self._value(attrs, "interval_seconds")
         if timeout > interval:
-            if "timeout_seconds" not in attrs and self.instance is None:
+            if "timeout_seconds" not in attrs and self._whole:
                 attrs["timeout_seconds"] = interval  # the default of 10 s for those probed every 5 s
             else:
                 raise serializers.ValidationError(
@@ -203,14 +227,23 @@ class MonitorSerializer(StrictModelSerializer):
                         "timeout_seconds": f"The timeout ({timeout:g} s) is longer than the interval ({interval} s)."
                     }
                 )
+        if self.context.get("replacing"):
+            attrs = self._defaults() | attrs
         if "headers" in attrs:
             attrs |= self._split(attrs.pop("headers"))
         return attrs
 
+    def _defaults(self) -> dict[str, Any]:
+        """What a monitor that is replaced has where nothing is given. Whether it is paused is a deed, and stays."""
+        kept = {"enabled", "external_id", "regions"}
+        writable = [name for name, field in self.fields.items() if not field.read_only and name not in kept]
+        defaults = {name: Monitor._meta.get_field(name).get_default() for name in writable}
+        return defaults | {"regions": [DEFAULT_REGION]}
+
     def _value(self, attrs: Mapping[str, Any], name: str) -> Any:
         if name in attrs:
             return attrs[name]
-        return getattr(self.instance, name) if self.instance else Monitor._meta.get_field(name).default
+        return Monitor._meta.get_field(name).default if self._whole else getattr(self.instance, name)
 
     def _split(self, given: Mapping[str, tuple[str | None, bool]]) -> dict[str, Any]:
         kept: Mapping[str, str] = {}
@@ -228,6 +261,12 @@ class MonitorSerializer(StrictModelSerializer):
             "headers": {name: value for name, (value, is_secret) in given.items() if not is_secret},
             "secret_headers": secret,
         }
+
+
+def _default_interval() -> int:
+    default = Monitor._meta.get_field("interval_seconds").default
+    shortest = settings.HEALTHMON_MIN_INTERVAL_SECONDS
+    return default if default >= shortest else min(each for each in INTERVALS if each >= shortest)
 
 
 class ResultSerializer(QuickModelSerializer):
@@ -282,13 +321,12 @@ class BulkSerializer(StrictSerializer):
 
     create = serializers.ListField(child=serializers.DictField(), required=False, default=list)
     update = serializers.ListField(child=serializers.DictField(), required=False, default=list)
+    upsert = serializers.ListField(child=serializers.DictField(), required=False, default=list)
     delete = serializers.ListField(child=serializers.IntegerField(min_value=1), required=False, default=list)
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         if sum(map(len, attrs.values())) > MOST_IN_BULK:
-            raise serializers.ValidationError(
-                f"At most {MOST_IN_BULK} monitors at once, over all three lists."
-            )
+            raise serializers.ValidationError(f"At most {MOST_IN_BULK} monitors at once, over all lists.")
         return attrs
 
 
@@ -297,6 +335,7 @@ class BulkDoneSerializer(serializers.Serializer):
 
     created = MonitorSerializer(many=True)
     updated = MonitorSerializer(many=True)
+    upserted = MonitorSerializer(many=True)
     deleted = serializers.ListField(child=serializers.IntegerField())
 
 

@@ -1,18 +1,21 @@
 """Monitors over HTTP: parse, one call of a service or selector, translate back."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
 from typing import Any
 
 from django.db import transaction
-from django.db.models import F
+from django.db.models import F, Q
 from django.http import Http404
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import status
 from rest_framework.decorators import action
-from rest_framework.exceptions import ValidationError
+from rest_framework.exceptions import PermissionDenied, ValidationError
 from rest_framework.generics import get_object_or_404
 from rest_framework.mixins import ListModelMixin
+from rest_framework.permissions import IsAuthenticated
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.viewsets import GenericViewSet, ModelViewSet
@@ -20,6 +23,7 @@ from rest_framework.viewsets import GenericViewSet, ModelViewSet
 from accounts.authentication import caller
 from accounts.models import Role
 from accounts.scoping import TeamScoped
+from healthmon.lib import etags
 from healthmon.lib.api import Conflict
 from healthmon.lib.clock import now as read_clock
 from healthmon.lib.filters import PAGING
@@ -27,6 +31,7 @@ from monitors import selectors, services
 from monitors.filters import MonitorFilter, ResultFilter
 from monitors.models import Monitor, Region, Result
 from monitors.serializers import (
+    EXTERNAL_ID,
     BulkDoneSerializer,
     BulkSerializer,
     MonitorSerializer,
@@ -40,8 +45,10 @@ from monitors.serializers import (
 from notifications import selectors as notifications
 
 
-class MonitorViewSet(TeamScoped, ModelViewSet):
+class MonitorViewSet(TeamScoped, etags.Versioned, ModelViewSet):
     serializer_class = MonitorSerializer
+    showing = etags.SHOWING | {"by_external_id"}
+    throttle_scopes = {"check": "check-now"}
     filterset_class = MonitorFilter
     http_method_names = ["get", "post", "put", "patch", "delete", "head", "options"]
     ordering = ["-id"]
@@ -62,30 +69,21 @@ class MonitorViewSet(TeamScoped, ModelViewSet):
         """As it is in the database after a change."""
         return selectors.glimpsed([self.get_queryset().get(pk=monitor.pk)], read_clock())[0]
 
+    def lock(self, row: Monitor) -> Monitor | None:
+        if isinstance(self.request.data, Mapping) and "external_id" in self.request.data:
+            services.lock_team(self.team.pk)  # it comes before the others
+        return next(iter(services.locked([row.pk])), None)
+
     def perform_create(self, serializer: MonitorSerializer) -> None:
         columns, regions = columns_and_regions(serializer.validated_data)
-        [monitor] = services.create(self.team, [columns], read_clock(), [regions])
+        with _refusals():
+            [monitor] = services.create(self.team, [columns], read_clock(), [regions])
         serializer.instance = self._again(monitor)
 
     def perform_update(self, serializer: MonitorSerializer) -> None:
-        monitor = self._change(serializer)
+        with _refusals():
+            [monitor] = services.update_many([_change(serializer)], caller(self.request), read_clock())
         serializer.instance = self._again(monitor)
-
-    def _change(self, serializer: MonitorSerializer) -> Monitor:
-        now = read_clock()
-        columns = dict(serializer.validated_data)
-        regions = columns.pop("regions", None)
-        enabled = columns.pop("enabled", None)
-        with transaction.atomic():
-            try:
-                monitor = services.update(serializer.instance, columns, now, regions)
-            except Monitor.DoesNotExist:
-                raise Http404 from None  # deleted since it was looked up
-            if enabled is True:
-                services.resume([monitor], now)
-            elif enabled is False:
-                services.pause([monitor], caller(self.request), now)
-        return monitor
 
     def perform_destroy(self, instance: Monitor) -> None:
         services.delete([instance], caller(self.request), read_clock())
@@ -165,42 +163,89 @@ class MonitorViewSet(TeamScoped, ModelViewSet):
         found = notifications.recipients(selectors.message_about(monitor, kind, at), channels)
         return self.get_paginated_response(RecipientSerializer(found, many=True).data)
 
+    @extend_schema(request=MonitorSerializer, responses={200: MonitorSerializer, 201: MonitorSerializer})
+    @action(
+        detail=False,
+        methods=["put"],
+        url_path="by-external-id/(?P<external_id>[^/]+)",
+        lookup_field="external_id",  # what OPTIONS looks for
+        filter_backends=[],
+    )
+    def by_external_id(self, request: Request, external_id: str) -> Response:
+        """Have a monitor of this name be like that: made (201), or replaced (200), however often it is sent.
+
+        What is not given is the default, not what it was; but one that is paused stays so unless `enabled` is given.
+        """
+        if not EXTERNAL_ID.fullmatch(external_id):
+            raise Http404("No monitor can have this external id.")
+        data = request.data
+        if isinstance(data, Mapping):
+            if data.get("external_id", external_id) != external_id:
+                raise ValidationError({"external_id": "It is another one than in the address."})
+            data = {**data, "external_id": external_id}
+        now = read_clock()
+        with transaction.atomic(), _refusals():
+            services.lock_team(self.team.pk)
+            monitor = next(iter(self._locked(Q(external_id=external_id))), None)
+            etags.check(request, monitor)
+            etags.check_absent(request, monitor)
+            context = self.get_serializer_context() | {"replacing": True}
+            serializer = MonitorSerializer(monitor, data=data, context=context)
+            serializer.is_valid(raise_exception=True)
+            [written] = self._written([serializer], now)
+        [shown] = self._shown([self._again(written)])
+        return Response(shown, status=200 if monitor else 201)
+
+    def _locked(self, which: Q) -> Sequence[Monitor]:
+        """Those of the team's monitors, locked, as they are then."""
+        ids = list(self.get_queryset().filter(which).order_by().values_list("pk", flat=True))
+        return services.locked(ids) if ids else []
+
+    def _written(self, serializers: Sequence[MonitorSerializer], now: datetime) -> Sequence[Monitor]:
+        """This will create those that have no instance and change those that have one, and return them in order."""
+        making = [serializer for serializer in serializers if serializer.instance is None]
+        parts = [columns_and_regions(serializer.validated_data) for serializer in making]
+        made = services.create(self.team, [part[0] for part in parts], now, [part[1] for part in parts])
+        changes = [_change(serializer) for serializer in serializers if serializer.instance is not None]
+        changed = {}
+        if changes:
+            changed = {m.pk: m for m in services.update_many(changes, caller(self.request), now)}
+        new = iter(made)
+        return [changed[s.instance.pk] if s.instance is not None else next(new) for s in serializers]
+
     @extend_schema(request=BulkSerializer, responses=BulkDoneSerializer)
     @action(detail=False, methods=["post"])
     def bulk(self, request: Request) -> Response:
-        """Create, update and delete up to 1,000 monitors in one transaction: all of it, or none and why.
+        """Create, update, upsert and delete up to 1,000 monitors in one transaction: all of it, or none and why.
 
-        A row of `update` is a partial monitor with its `id`. Errors point at their row, such as `#/create/3/url`.
+        A row of `update` is a partial monitor with its `id`, or without one with its `external_id`. A row of `upsert`
+        is a whole one with its `external_id`, to be made or replaced. `delete` goes first. Errors point at their row,
+        such as `#/create/3/url`.
         """
         asked = BulkSerializer(data=request.data)
         asked.is_valid(raise_exception=True)
         rows = asked.validated_data
-        known = {
-            monitor.id: monitor
-            for monitor in self.get_queryset().filter(
-                id__in=[row["id"] for row in rows["update"] if type(row.get("id")) is int] + rows["delete"]
-            )
-        }
         context = self.get_serializer_context() | {
             "regions": set(Region.objects.values_list("slug", flat=True))
         }
-        creating, updating, errors = _judged(rows, known, context)
-        if errors:
-            raise ValidationError(errors)
         now = read_clock()
         with transaction.atomic():
-            parts = [columns_and_regions(serializer.validated_data) for serializer in creating]
-            created = services.create(
-                self.team, [part[0] for part in parts], now, [part[1] for part in parts]
-            )
-            updated = [self._change(serializer) for serializer in updating]
-            services.delete([known[monitor_id] for monitor_id in rows["delete"]], caller(request), now)
-        written = self.get_queryset().filter(id__in=[monitor.id for monitor in created + updated])
-        shown = {row["id"]: row for row in self._shown(list(written))}
+            services.lock_team(self.team.pk)
+            judged = Judged(rows, self._locked(_named_in(rows)), context)
+            if judged.errors:
+                raise ValidationError(judged.errors)
+            with _refusals(judged):
+                if judged.deleting:
+                    services.delete(judged.deleting, caller(request), now)
+                written = self._written([*judged.creating, *judged.updating, *judged.upserting], now)
+        present = self.get_queryset().filter(id__in=[monitor.pk for monitor in written])
+        shown = {row["id"]: row for row in self._shown(list(present))}
+        answers = iter([shown[monitor.pk] for monitor in written])
         return Response(
             {
-                "created": [shown[monitor.id] for monitor in created],
-                "updated": [shown[monitor.id] for monitor in updated],
+                "created": [next(answers) for _ in judged.creating],
+                "updated": [next(answers) for _ in judged.updating],
+                "upserted": [next(answers) for _ in judged.upserting],
                 "deleted": rows["delete"],
             }
         )
@@ -210,36 +255,112 @@ class MonitorViewSet(TeamScoped, ModelViewSet):
         return get_object_or_404(self.get_queryset().only("id"), pk=self.kwargs["pk"])
 
 
-def _judged(rows: Mapping[str, list], known: Mapping[int, Monitor], context: dict) -> tuple[list, list, dict]:
-    """This will return serializers of what to create and to update, and the errors by list, row and field."""
-    creating = [MonitorSerializer(data=row, context=context) for row in rows["create"]]
-    errors: dict[str, dict[int, Any]] = {"create": {}, "update": {}, "delete": {}}
-    for index, serializer in enumerate(creating):
+def _change(serializer: MonitorSerializer) -> services.Change:
+    columns = dict(serializer.validated_data)
+    regions, enabled = columns.pop("regions", None), columns.pop("enabled", None)
+    return services.Change(serializer.instance, columns, regions, enabled)
+
+
+@contextmanager
+def _refusals(judged: "Judged | None" = None) -> Iterator[None]:
+    """This will say what services refuse as the API does: of a bulk, by row."""
+    try:
+        yield
+    except services.QuotaReached as full:
+        raise PermissionDenied(str(full)) from None
+    except services.ExternalIdTaken as taken:
+        errors: Any = {"external_id": "Another monitor of the team has it."}
+        raise ValidationError(judged.taken(taken.taken) if judged else errors) from None
+    except Monitor.DoesNotExist:
+        raise Http404("It was deleted a moment ago.") from None
+
+
+def _named_in(rows: Mapping[str, list]) -> Q:
+    """Monitors that the rows of a bulk are about, by id or by external id."""
+    ids = [row["id"] for row in rows["update"] if _is_id(row.get("id"))] + rows["delete"]
+    names = [row.get("external_id") for row in rows["update"] + rows["upsert"]]
+    # Only what could be one: a NUL is no text to the database, and a list no text at all.
+    return Q(id__in=ids) | Q(external_id__in=[name for name in names if _is_external_id(name)])
+
+
+def _is_id(value: Any) -> bool:
+    return type(value) is int and 0 < value < 2**31  # true is 1 to isinstance
+
+
+def _is_external_id(value: Any) -> bool:
+    return isinstance(value, str) and EXTERNAL_ID.fullmatch(value) is not None
+
+
+class Judged:
+    """The rows of a bulk as serializers, with the errors by list, row and field.
+
+    known: the monitors that the rows name, locked.
+    """
+
+    def __init__(self, rows: Mapping[str, list], known: Sequence[Monitor], context: dict[str, Any]) -> None:
+        self._by_id = {monitor.pk: monitor for monitor in known}
+        self._by_name = {monitor.external_id: monitor for monitor in known if monitor.external_id}
+        self._seen: set[Any] = set()
+        self.errors: dict[str, dict[int, Any]] = {}
+        self.creating = [
+            self._valid("create", n, MonitorSerializer(data=row, context=context))
+            for n, row in enumerate(rows["create"])
+        ]
+        self.updating = []
+        for n, row in enumerate(rows["update"]):
+            monitor = self._by_id.get(row["id"]) if _is_id(row.get("id")) else None
+            if "id" not in row and _is_external_id(row.get("external_id")):
+                monitor = self._by_name.get(row["external_id"])
+            if monitor is None or not self._once(monitor.pk):
+                what = "The id, or the external_id, of a monitor of this team is needed, each once."
+                self._wrong("update", n, {"id": what})
+                continue
+            serializer = MonitorSerializer(monitor, data=row, partial=True, context=context)
+            self.updating.append(self._valid("update", n, serializer))
+        self.upserting = []
+        for n, row in enumerate(rows["upsert"]):
+            name = row.get("external_id")
+            monitor = self._by_name.get(name) if _is_external_id(name) else None
+            if not isinstance(name, str) or not self._once(monitor.pk if monitor else name):
+                self._wrong("upsert", n, {"external_id": "An external_id is needed, each once."})
+                continue
+            serializer = MonitorSerializer(monitor, data=row, context=context | {"replacing": True})
+            self.upserting.append(self._valid("upsert", n, serializer))
+        for n, monitor_id in enumerate(rows["delete"]):
+            if monitor_id not in self._by_id or not self._once(monitor_id):
+                self._wrong("delete", n, "The id of a monitor of this team is needed, each once.")
+        self.deleting = [self._by_id[pk] for pk in rows["delete"] if pk in self._by_id]
+
+    def taken(self, names: Collection[str]) -> dict[str, dict[int, Any]]:
+        """This will return errors for those rows that ask for an external id that another monitor has."""
+        lists = {"create": self.creating, "update": self.updating, "upsert": self.upserting}
+        found: dict[str, dict[int, Any]] = {}
+        for which, serializers in lists.items():
+            for n, serializer in enumerate(serializers):
+                name = serializer.validated_data.get("external_id")
+                own = getattr(serializer.instance, "external_id", None)
+                if name in names and name != own:
+                    found.setdefault(which, {})[n] = {"external_id": "Another monitor of the team has it."}
+        return found
+
+    def _once(self, what: Any) -> bool:
+        again = what in self._seen
+        self._seen.add(what)
+        return not again
+
+    def _valid(self, which: str, n: int, serializer: MonitorSerializer) -> MonitorSerializer:
         if not serializer.is_valid():
-            errors["create"][index] = serializer.errors
-    updating = []
-    seen: set[int] = set()
-    for index, row in enumerate(rows["update"]):
-        monitor = known.get(row["id"]) if type(row.get("id")) is int else None  # true is 1 to isinstance
-        if monitor is None or monitor.id in seen:
-            errors["update"][index] = {"id": "The id of a monitor of this team is needed, each once."}
-            continue
-        seen.add(monitor.id)
-        serializer = MonitorSerializer(monitor, data=row, partial=True, context=context)
-        if serializer.is_valid():
-            updating.append(serializer)
-        else:
-            errors["update"][index] = serializer.errors
-    for index, monitor_id in enumerate(rows["delete"]):
-        if monitor_id not in known or monitor_id in seen:
-            errors["delete"][index] = "The id of a monitor of this team is needed, each once."
-        seen.add(monitor_id)
-    return creating, updating, {name: found for name, found in errors.items() if found}
+            self._wrong(which, n, serializer.errors)
+        return serializer
+
+    def _wrong(self, which: str, n: int, error: Any) -> None:
+        self.errors.setdefault(which, {})[n] = error
 
 
 class RegionViewSet(ListModelMixin, GenericViewSet):
     """Where probers stand; the same for every team."""
 
     queryset = Region.objects.all()
+    permission_classes = [IsAuthenticated]  # keys too, whatever their scopes
     serializer_class = RegionSerializer
     filter_backends = []

@@ -9,10 +9,11 @@ from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.utils.html import format_html_join
-from unfold.admin import ModelAdmin, StackedInline, TabularInline
+from unfold.admin import StackedInline, TabularInline
 from unfold.decorators import action, display
 from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget, UnfoldAdminTextareaWidget
 
+from accounts.console import TeamInline, TeamRows
 from healthmon.lib.clock import now as read_clock
 from healthmon.lib.console import JudgedForm, ToLookAt, asked, chosen, shown
 from notifications import routing, services
@@ -131,7 +132,7 @@ class SubscriptionFormSet(forms.BaseInlineFormSet):
                 form.add_error("monitor", "This monitor is another team's.")
 
 
-class SubscriptionInline(StackedInline):
+class SubscriptionInline(TeamInline, StackedInline):
     model = Subscription
     form = SubscriptionForm
     formset = SubscriptionFormSet
@@ -143,7 +144,7 @@ class SubscriptionInline(StackedInline):
 
 
 @admin.register(Channel)
-class ChannelAdmin(ModelAdmin):
+class ChannelAdmin(TeamRows):
     form = ChannelForm
     list_display = ["name", "kind", "shown_health", "last_success_at", "disabled_reason", "team"]
     list_filter = ["kind", "enabled", ("failing_since", admin.EmptyFieldListFilter), "team"]
@@ -233,7 +234,7 @@ class MessageTemplateForm(JudgedForm):
 
 
 @admin.register(MessageTemplate)
-class MessageTemplateAdmin(ModelAdmin):
+class MessageTemplateAdmin(TeamRows):
     form = MessageTemplateForm
     list_display = ["kind", "subject", "team", "updated_at"]
     list_filter = ["kind", "team"]
@@ -248,7 +249,7 @@ class MessageTemplateAdmin(ModelAdmin):
         services.set_template(obj, form.validated, read_clock())
 
 
-class AttemptInline(TabularInline):
+class AttemptInline(TeamInline, TabularInline):
     model = DeliveryAttempt
     verbose_name_plural = "tries"
     fields = readonly_fields = ["started_at", "took_ms", "outcome", "detail"]
@@ -263,7 +264,8 @@ class AttemptInline(TabularInline):
 
 
 @admin.register(Delivery)
-class DeliveryAdmin(ToLookAt):
+class DeliveryAdmin(ToLookAt, TeamRows):
+    team_path = "channel__team"
     list_display = [
         "subject",
         "channel",

@@ -8,6 +8,7 @@ from django.db import models
 from django.db.models import Q
 from django.utils import timezone
 
+from healthmon.lib.audit import Audited
 from notifications.messages import KINDS, SEVERITIES
 from notifications.transports import TRANSPORTS
 
@@ -66,6 +67,22 @@ class Channel(models.Model):
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     updated_at = models.DateTimeField(default=timezone.now, editable=False)
 
+    audited = Audited(
+        "channel",
+        machine=frozenset(
+            {
+                "destination",
+                "tokens",
+                "tokens_at",
+                "last_success_at",
+                "failing_since",
+                "failures",
+                "told_failing_at",
+            }
+        ),
+        label="name",
+    )
+
     class Meta:
         constraints = [
             models.UniqueConstraint(
@@ -116,6 +133,9 @@ class Subscription(models.Model):
         max_length=64, default="UTC", help_text="Whose clock, such as Europe/Berlin."
     )
     created_at = models.DateTimeField(default=timezone.now, editable=False)
+    updated_at = models.DateTimeField(auto_now=True)  # the API's serializer saves it, and the console's form
+
+    audited = Audited("subscription", team="channel_id", team_of="notifications_channel", label="tag")
 
     class Meta:
         constraints = [
@@ -176,6 +196,8 @@ class MessageTemplate(models.Model):
     subject = models.CharField(max_length=500, blank=True, help_text="Empty: our words.")
     text = models.TextField(max_length=10_000, blank=True, help_text="Empty: our words.")
     updated_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    audited = Audited("message_template", label="kind")
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["team", "kind"], name="template_once")]

@@ -172,9 +172,9 @@ class SubscriptionSerializer(StrictModelSerializer):
         model = Subscription
         fields = [
             "id", "channel", "scope", "tag", "monitor", "kinds", "min_severity", "days", "from_time", "until_time",
-            "time_zone", "created_at",
+            "time_zone", "created_at", "updated_at",
         ]  # fmt: skip
-        read_only_fields = ["created_at"]
+        read_only_fields = ["created_at", "updated_at"]
         # The model's constraint says it once more; here the sentence is written for people.
         validators = []
 

@@ -13,6 +13,7 @@ from accounts.models import Role
 from accounts.scoping import TeamScoped
 from healthmon.lib.api import Conflict
 from healthmon.lib.clock import now as read_clock
+from healthmon.lib.etags import Versioned
 from notifications import services
 from notifications.filters import DeliveryFilter
 from notifications.models import Channel, Delivery, MessageTemplate, Subscription
@@ -27,9 +28,10 @@ from notifications.serializers import (
 )
 
 
-class ChannelViewSet(TeamScoped, ModelViewSet):
+class ChannelViewSet(TeamScoped, Versioned, ModelViewSet):
     queryset = Channel.objects.all()
     serializer_class = ChannelSerializer
+    throttle_scopes = {"test": "tests"}
     http_method_names = ["get", "post", "put", "patch", "delete", "head", "options"]
     filter_backends = []
 
@@ -77,7 +79,7 @@ class ChannelViewSet(TeamScoped, ModelViewSet):
         return Response(DeliverySerializer(delivery).data, status=status.HTTP_202_ACCEPTED)
 
 
-class SubscriptionViewSet(TeamScoped, ModelViewSet):
+class SubscriptionViewSet(TeamScoped, Versioned, ModelViewSet):
     queryset = Subscription.objects.all()
     serializer_class = SubscriptionSerializer
     team_path = "channel__team"
@@ -104,7 +106,7 @@ class SubscriptionViewSet(TeamScoped, ModelViewSet):
             raise Conflict("Somebody else wrote the same at the same moment; look again.") from None
 
 
-class MessageTemplateViewSet(TeamScoped, ModelViewSet):
+class MessageTemplateViewSet(TeamScoped, Versioned, ModelViewSet):
     """A team's own words for a kind of message; what is empty is worded by healthmon."""
 
     queryset = MessageTemplate.objects.all()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from accounts.models import Role
+from accounts.models import Role, Scope
 from healthmon import environment
 from incidents.models import Incident, IncidentEvent
 from monitors.probing import PROBES
@@ -184,6 +184,7 @@ VOCABULARIES = {
     "outcome of a try": DeliveryAttempt.Outcome.values,
     "subscription scope": Subscription.Scope.values,
     "team role": Role.values,
+    "key scope": Scope.values,
     "monitor kind": list(PROBES),
     "channel kind": list(CHANNEL_KINDS),
 }

@@ -50,7 +50,41 @@ NONSENSE = [
     ("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4317", "not a URL"),
     ("HEALTHMON_RAW_RETENTION_DAYS", "0", "from 1 to 3650"),
     ("HEALTHMON_RAW_RETENTION_DAYS", "-1", "from 1 to 3650"),
+    ("HEALTHMON_MAX_MONITORS", "many", "from 0 to"),
+    ("HEALTHMON_MIN_INTERVAL_SECONDS", "0", "from 1 to 86400"),
+    ("HEALTHMON_RATE_LIMIT_FACTOR", "-1", "a number such as 1, 0.5 or 10, or 0 for no limits"),
+    ("HEALTHMON_RATE_LIMIT_FACTOR", "nan", "a number such as 1, 0.5 or 10"),
+    ("HEALTHMON_TRUSTED_PROXIES", "proxy", "HEALTHMON_TRUSTED_PROXIES has 'proxy', which is not a network"),
 ]
+
+
+NONSENSE += [
+    ("HEALTHMON_OPEN_SIGN_UP", "maybe", "no, sso or yes"),
+    ("HEALTHMON_OPEN_SIGN_UP", "yes", "EMAIL_URL"),
+    ("HEALTHMON_OPEN_SIGN_UP", "sso", "HEALTHMON_OIDC_ISSUER"),
+    ("HEALTHMON_REQUIRE_MFA", "2", "yes or no"),
+    ("HEALTHMON_OIDC_MATCH_EMAIL", "always", "yes or no"),
+    ("HEALTHMON_OIDC_ISSUER", "login.example.com", "https://"),
+    ("HEALTHMON_OIDC_ISSUER", "ldap://login.example.com", "https://"),
+    ("HEALTHMON_OIDC_ISSUER", "https://login.example.com", "HEALTHMON_OIDC_CLIENT_ID"),
+    ("HEALTHMON_OIDC_CLIENT_ID", "x", "HEALTHMON_OIDC_ISSUER"),
+    ("HEALTHMON_OIDC_CLIENT_SECRET", "x", "HEALTHMON_OIDC_ISSUER"),
+]
+
+
+@pytest.mark.parametrize(
+    ("issuer", "says"),
+    [
+        ("http://login.example.com", "https://"),
+        ("https://me@login.example.com", "a user"),
+        ("https://login.example.com/?x=1", "a query"),
+    ],
+)
+def test_refuses_an_issuer_that_cannot_be_one(tmp_path, issuer, says):
+    given = {"HEALTHMON_OIDC_CLIENT_ID": "x", "HEALTHMON_OIDC_CLIENT_SECRET": "hunter2"}
+    with pytest.raises(EnvironmentInvalid, match=says) as raised:
+        read(tmp_path, HEALTHMON_OIDC_ISSUER=issuer, **given)
+    assert "hunter2" not in str(raised.value)
 
 
 @pytest.mark.parametrize(("name", "value", "says"), NONSENSE)

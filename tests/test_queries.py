@@ -11,7 +11,8 @@ from django.test.utils import CaptureQueriesContext
 from rest_framework import serializers
 from rest_framework.renderers import JSONRenderer
 
-from accounts.models import Role, Team, User
+from accounts.models import Role, Scope, Team, User
+from accounts.services import create_key, invite
 from healthmon.lib.api import QuickModelSerializer, StrictModelSerializer
 from incidents import services as incidents
 from incidents.models import Incident
@@ -34,6 +35,8 @@ def fill(number: int) -> None:
     Region.objects.create(slug=f"r{number}", name=f"Region {number}")
     alice(Team.objects.create(slug=f"team-{number}", name=f"Team {number}"))
     member(f"m{number}", Role.VIEWER, acme())
+    create_key(acme(), f"Key {number}", [Scope.READ], by=alice(), now=NOON)
+    invite(acme(), f"i{number}@example.com", Role.VIEWER, by=alice(), now=NOON)
     hook = subscribed(webhook(acme()), scope="all")
     delivery = notifications.test(hook, NOON)
     DeliveryAttempt.objects.create(delivery=delivery, started_at=NOON)

@@ -14,6 +14,7 @@ OPEN = {
     "/api/v1/auth/token/",
     "/api/v1/auth/token/refresh/",
     "/api/v1/auth/logout/",
+    "/api/v1/invitations/accept/",
     "/api/v1/schema/",
     "/api/docs/",
 }

@@ -17,10 +17,12 @@ from django.db.models import Model
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.views import defaults
 from rest_framework import ISO_8601, exceptions, fields, serializers
+from rest_framework.metadata import SimpleMetadata
 from rest_framework.parsers import JSONParser
 from rest_framework.response import Response
 from rest_framework.settings import api_settings
 
+from healthmon.lib import request_ids
 from healthmon.lib.paging import CursorPages
 
 __all__ = [
@@ -30,6 +32,7 @@ __all__ = [
     "QuickModelSerializer",
     "StrictModelSerializer",
     "StrictSerializer",
+    "Verbs",
     "bad_request",
     "not_found",
     "one_line",
@@ -60,8 +63,8 @@ class TooLarge(exceptions.APIException):
 
 def problem(exc: Exception, context: dict) -> Response | None:
     """
-    DRF's exception handler: `{type, title, status, detail, errors: [{pointer, detail}]}` for every error it
-    knows; None for the rest, which `server_error` answers after they were logged.
+    DRF's exception handler: `{type, title, status, detail, errors: [{pointer, detail}], request_id}` for every error
+    it knows; None for the rest, which `server_error` answers after they were logged.
     """
     if isinstance(exc, Http404):
         exc = exceptions.NotFound(*exc.args)
@@ -124,7 +127,9 @@ def _page(status: int, detail: str) -> JsonResponse:
 
 def _body(status: int, detail: str, errors: list[dict[str, str]]) -> dict[str, Any]:
     title = HTTPStatus(status).phrase
-    return {"type": "about:blank", "title": title, "status": int(status), "detail": detail, "errors": errors}
+    body = {"type": "about:blank", "title": title, "status": int(status), "detail": detail, "errors": errors}
+    # What to quote to whoever can read the log.
+    return body | {"request_id": request_ids.current()}
 
 
 def _field_errors(detail: Any) -> list[dict[str, str]]:
@@ -244,6 +249,16 @@ _BUILT_IN: dict[Callable, Callable[[Any], Any]] = {
     serializers.IntegerField.to_representation: int,
     serializers.FloatField.to_representation: float,
 }
+
+
+class Verbs(SimpleMetadata):
+    """
+    What OPTIONS answers: the verbs. What to send with them is in the schema; to tell it here, DRF would look the object
+    up as a PUT does, locks and all.
+    """
+
+    def determine_actions(self, request: Any, view: Any) -> dict:
+        return {}
 
 
 # --- questions ----------------------------------------------------------------------------------------

@@ -32,7 +32,10 @@ def chosen(options: ModelAdmin, request: HttpRequest, object_id: str) -> QuerySe
 
 
 class ToLookAt(ModelAdmin):
-    """Rows that machines write: shown, never edited. Deeds on them take the permission `act`, not `view`."""
+    """
+    Rows that machines write: shown, never edited. Before the class that says who sees them; deeds on them take its
+    permission `act`.
+    """
 
     list_per_page = 50
     show_full_result_count = False  # a count over every row, at each page, of tables that only grow
@@ -45,10 +48,6 @@ class ToLookAt(ModelAdmin):
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
-
-    def has_act_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Who may change such rows by their deeds, though not by hand: `has_change_permission` says no to all."""
-        return super().has_change_permission(request, obj)
 
 
 class JudgedForm(forms.ModelForm):

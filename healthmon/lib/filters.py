@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 from django import forms
 from django.db.models import QuerySet
 from django.db.models.lookups import IContains
-from django_filters import FilterSet, NumberFilter
+from django_filters import CharFilter, FilterSet, NumberFilter
 from django_filters.rest_framework import DjangoFilterBackend
 from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
@@ -43,6 +43,13 @@ class StrictFilters(DjangoFilterBackend):
             unknown = request.query_params.keys() - filters.base_filters.keys() - PAGING
             if unknown:
                 raise ValidationError(dict.fromkeys(sorted(unknown), "There is no such filter."))
+            empty = [
+                name
+                for name, each in filters.base_filters.items()
+                if "" in request.query_params.getlist(name) and not isinstance(each, CharFilter)
+            ]
+            if empty:  # `?until=`, from a script whose variable was not set
+                raise ValidationError(dict.fromkeys(empty, "Give it a value, or leave it out."))
             if not request.query_params.keys() & filters.base_filters.keys():
                 return queryset  # making a filter set takes a millisecond
         return super().filter_queryset(request, queryset, view)

@@ -34,8 +34,8 @@ _IN_TEXT = [
     (re.compile(r"(?i)\b(bearer|basic|api-key)\s+[a-z0-9+/=._~-]{6,}"), rf"\1 {MASK}"),
     # our own kinds of key
     (re.compile(r"\b(whsec_|hm_)[A-Za-z0-9+/=_-]{6,}"), rf"\1{MASK}"),
-    # the signed link of a message
-    (re.compile(r"(/acknowledge/)[^/\s\"']+"), rf"\1{MASK}"),
+    # the signed link of a message, and that of an invitation
+    (re.compile(r"(/(?:acknowledge|invitation)/)[^/\s\"']+"), rf"\1{MASK}"),
 ]
 
 

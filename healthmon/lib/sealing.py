@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 
 class SealBroken(Exception):
@@ -18,6 +20,12 @@ class SealBroken(Exception):
 def new_key() -> str:
     """Return a fresh key: 32 random bytes in URL-safe base64."""
     return Fernet.generate_key().decode()
+
+
+def derived(secret: str, purpose: str) -> str:
+    """Return a key for one purpose as 64 hexadecimal digits (HKDF-SHA256, RFC 5869): who gets hold of it has
+    neither `secret` nor the key for another purpose."""
+    return HKDF(SHA256(), length=32, salt=None, info=purpose.encode()).derive(secret.encode()).hex()
 
 
 def seal(keys: Sequence[str], value: Any, context: str) -> str:

@@ -14,10 +14,12 @@ def console() -> Client:
     user = alice()
     User.objects.filter(pk=user.pk).update(is_staff=True, is_superuser=True)
     client = Client()
+    answer = client.get("/admin/", follow=True)
+    assert answer.redirect_chain[-1][0] == "/account/login/?next=%2Fadmin%2F"
     answer = client.post(
-        "/admin/login/?next=/admin/", {"username": "Alice@Example.COM", "password": PASSWORD}
+        answer.redirect_chain[-1][0], {"login": "Alice@Example.COM", "password": PASSWORD, "next": "/admin/"}
     )
-    assert answer.status_code == 302, answer.content
+    assert answer["Location"] == "/admin/", answer.content
     return client
 
 

@@ -1,15 +1,23 @@
 """Logging in, staying in, and every way of being thrown out."""
 
+import json
+from base64 import urlsafe_b64encode
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 
 import jwt
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
 from django.conf import settings
 from django.db import connection
+from django.test import Client
+from rest_framework_simplejwt.exceptions import InvalidToken
 from rest_framework_simplejwt.token_blacklist.models import OutstandingToken
 from rest_framework_simplejwt.tokens import AccessToken, RefreshToken
 
+from accounts.authentication import LONGEST_SESSION, close_sessions, renew_session
 from accounts.models import User
+from healthmon.lib import sealing
 from tests.support.people import PASSWORD, JsonClient, alice, anonymous, bob, client_of
 
 pytestmark = pytest.mark.django_db
@@ -97,10 +105,11 @@ def test_refuses_an_inactive_user():
 
 def test_puts_nothing_personal_into_a_token():
     alice()
-    for token in log_in().values():
+    for kind, token in log_in().items():
         claims = jwt.decode(token, options={"verify_signature": False})
         assert set(claims) == {
-            "token_type", "exp", "iat", "jti", "user_id", "hash_password", "session", "iss", "aud"
+            "token_type", "exp", "iat", "jti", "user_id", "hash_password", "session", "iss", "aud",
+            *(["began"] if kind == "refresh" else []),
         }  # fmt: skip
 
 
@@ -185,6 +194,149 @@ def test_ends_every_session_when_the_password_changes():
     assert refreshed(tokens["refresh"]).status_code == 401
 
 
+def test_ends_every_session_by_one_request():
+    user = alice()
+    one, other = log_in(), log_in()
+    browser = Client()
+    browser.force_login(user)
+    assert signed_in(browser)
+    bystander = client_of(bob())
+    client = JsonClient()
+    client.credentials(HTTP_AUTHORIZATION=f"Bearer {one['access']}")
+    answer = client.post("/api/v1/auth/logout-everywhere/")
+    assert (answer.status_code, answer.content) == (204, b"")
+    for tokens in (one, other):
+        assert me(tokens["access"]).status_code == 401
+        assert refreshed(tokens["refresh"]).status_code == 401
+    assert not signed_in(browser)
+    assert bystander.get(ME).status_code == 200
+    assert me(log_in()["access"]).status_code == 200
+
+
+def signed_in(browser: Client) -> bool:
+    user = browser.get("/admin/").wsgi_request.user
+    return user.is_authenticated
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_refresh_under_way_does_not_outlive_the_end_of_all_sessions():
+    user = alice()
+    for _ in range(5):
+        refresh = log_in()["refresh"]
+
+        def end():
+            try:
+                close_sessions(user)
+            finally:
+                connection.close()
+
+        def renew(refresh=refresh):
+            try:
+                return refreshed(refresh)
+            finally:
+                connection.close()
+
+        with ThreadPoolExecutor(2) as pool:
+            ended, answer = pool.submit(end), pool.submit(renew)
+        ended.result()
+        if answer.result().status_code == 200:
+            assert me(answer.result().json()["access"]).status_code == 401
+
+
+PASSWORD_URL = "/api/v1/me/password/"
+
+
+def test_changes_the_password_and_ends_all_other_sessions():
+    user = alice()
+    one, other = log_in(), log_in()
+    browser = Client()
+    browser.force_login(user)
+    client = JsonClient()
+    client.credentials(HTTP_AUTHORIZATION=f"Bearer {one['access']}")
+    answer = client.post(PASSWORD_URL, {"old": PASSWORD, "new": "another horse, another battery"})
+    assert answer.status_code == 200, answer.content
+    for tokens in (one, other):
+        assert me(tokens["access"]).status_code == 401
+        assert refreshed(tokens["refresh"]).status_code == 401
+    assert not signed_in(browser)
+    assert me(answer.json()["access"]).status_code == 200
+    assert refreshed(answer.json()["refresh"]).status_code == 200
+    log_in(password="another horse, another battery")
+    assert anonymous().post(LOGIN, {"email": user.email, "password": PASSWORD}).status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("given", "pointer"),
+    [
+        ({}, "#/old"),
+        ({"old": PASSWORD}, "#/new"),
+        ({"old": "wrong", "new": "another horse, another battery"}, "#/old"),
+        ({"old": PASSWORD + " ", "new": "another horse, another battery"}, "#/old"),
+        ({"old": PASSWORD, "new": "short"}, "#/new"),
+        ({"old": PASSWORD, "new": "password1234"}, "#/new"),
+        ({"old": PASSWORD, "new": "alice@example.com"}, "#/new"),
+        ({"old": PASSWORD, "new": 7}, "#/new"),
+        ({"old": PASSWORD, "new": "x" * 1_001}, "#/new"),
+        ({"old": PASSWORD, "new": "another horse, another battery", "user": 7}, "#/user"),
+    ],
+)
+def test_refuses_an_odd_password_and_changes_nothing(given, pointer):
+    client = client_of(alice())
+    answer = client.post(PASSWORD_URL, given)
+    assert answer.status_code == 400, answer.content
+    assert pointer in {error["pointer"] for error in answer.json()["errors"]}
+    assert client.get(ME).status_code == 200
+    log_in()
+
+
+def test_a_session_lasts_thirty_days_however_often_it_is_refreshed():
+    alice()
+    tokens = log_in()
+    began = jwt.decode(tokens["refresh"], options={"verify_signature": False})["began"]
+    end = datetime.fromtimestamp(began, UTC) + LONGEST_SESSION
+    tokens = renew_session(tokens["refresh"], end - timedelta(seconds=1))
+    assert jwt.decode(tokens["refresh"], options={"verify_signature": False})["began"] == began
+    with pytest.raises(InvalidToken):
+        renew_session(tokens["refresh"], end)
+    assert me(tokens["access"]).status_code == 401
+
+
+def test_signs_tokens_with_a_key_of_their_own():
+    key = settings.SIMPLE_JWT["SIGNING_KEY"]
+    assert key == sealing.derived(settings.SECRET_KEY, "access and refresh tokens")
+    assert settings.SECRET_KEY not in key
+    assert len(bytes.fromhex(key)) == 32
+    assert sealing.derived(settings.SECRET_KEY, "something else") != key
+
+
+def test_access_tokens_last_five_minutes_and_refresh_tokens_a_day():
+    alice()
+    for kind, lasts in (("access", 300), ("refresh", 86_400)):
+        claims = jwt.decode(log_in()[kind], options={"verify_signature": False})
+        assert claims["exp"] - claims["iat"] == lasts
+
+
+def test_shuts_out_at_once_who_is_deactivated_or_removed_from_the_team():
+    user = alice()
+    client = client_of(user)
+    assert client.get("/api/v1/monitors/").status_code == 200
+    user.memberships.all().delete()
+    assert client.get("/api/v1/monitors/").status_code == 403
+    User.objects.update(is_active=False)
+    assert client.get("/api/v1/monitors/").status_code == 401
+    User.objects.update(is_active=True)
+    assert client.get(ME).status_code == 200
+
+
+def test_somebody_elses_session_is_no_session():
+    """The caller's query asks for user and session together."""
+    user, session = alice(), client_of(bob())._credentials["HTTP_AUTHORIZATION"][7:]
+    claims = jwt.decode(session, options={"verify_signature": False})
+    token = AccessToken.for_user(user)
+    token["session"] = claims["session"]
+    assert me(str(token)).status_code == 401
+
+
 def test_ends_every_session_when_the_user_is_deleted():
     user = alice()
     tokens = log_in()
@@ -202,6 +354,11 @@ def test_forgets_expired_tokens_at_the_next_login():
     assert OutstandingToken.objects.filter(user=user).count() == 1
 
 
+def unsigned(claims: dict, algorithm: str | None) -> str:
+    parts = ({"typ": "JWT", "alg": algorithm}, claims)
+    return ".".join(urlsafe_b64encode(json.dumps(part).encode()).decode().rstrip("=") for part in parts) + "."
+
+
 def forgeries() -> dict[str, str]:
     """Tokens that look right and were not issued: by what is wrong with them."""
     user = bob()
@@ -217,6 +374,21 @@ def forgeries() -> dict[str, str]:
         "the session key": jwt.encode(good, settings.SECRET_KEY, algorithm="HS256"),
         "expired": jwt.encode(good | {"exp": 1}, key, algorithm="HS256"),
         "another audience": jwt.encode(good | {"aud": "elsewhere"}, key, algorithm="HS256"),
+        "no audience": jwt.encode({n: v for n, v in good.items() if n != "aud"}, key, algorithm="HS256"),
+        "another issuer": jwt.encode(good | {"iss": "elsewhere"}, key, algorithm="HS256"),
+        "no issuer": jwt.encode({n: v for n, v in good.items() if n != "iss"}, key, algorithm="HS256"),
+        "no end": jwt.encode({n: v for n, v in good.items() if n != "exp"}, key, algorithm="HS256"),
+        "nobody": jwt.encode({n: v for n, v in good.items() if n != "user_id"}, key, algorithm="HS256"),
+        "another password": jwt.encode(good | {"hash_password": "0" * 32}, key, algorithm="HS256"),
+        "no password": jwt.encode(
+            {n: v for n, v in good.items() if n != "hash_password"}, key, algorithm="HS256"
+        ),
+        "another HMAC": jwt.encode(good, key, algorithm="HS512"),
+        # Our key as if it were a public one, which everybody has: an RSA or ES check would let anybody sign.
+        "a signature of RSA": jwt.encode(good, rsa.generate_private_key(65537, 2048), algorithm="RS256"),
+        "none under another name": unsigned(good, "NONE"),
+        "no algorithm": unsigned(good, None),
+        "the key in the header": jwt.encode(good, "x" * 64, headers={"jwk": {"kty": "oct", "k": "eHh4"}}),
         "somebody else's session": jwt.encode(good | {"user_id": str(alice().id)}, key, algorithm="HS256"),
         "no session": str(AccessToken.for_user(user)),
         "a refresh token": str(RefreshToken.for_user(user)),

@@ -10,6 +10,7 @@ from django.core.exceptions import PermissionDenied
 from django.http import Http404
 from django.test import Client
 from django.urls import path
+from django.views.generic import RedirectView
 from rest_framework import serializers
 from rest_framework.exceptions import Throttled
 from rest_framework.generics import ListAPIView
@@ -89,6 +90,7 @@ urlpatterns = [
     path("api/v1/toy/", ToyView.as_view()),
     path("api/v1/users/", UserList.as_view()),
     path("api/v1/closed/", ClosedView.as_view()),
+    path("", RedirectView.as_view(url="/"), name="account_home"),  # where the pages of errors lead
 ]
 handler404, handler500 = not_found, server_error
 
@@ -102,7 +104,7 @@ def assert_problem(answer, status, title) -> dict:
     assert answer.status_code == status
     assert answer["Content-Type"] == "application/problem+json"
     body = json.loads(answer.content)
-    assert set(body) == {"type", "title", "status", "detail", "errors"}
+    assert set(body) == {"type", "title", "status", "detail", "errors", "request_id"}
     assert (body["type"], body["title"], body["status"]) == ("about:blank", title, status)
     assert body["detail"]
     return body
@@ -178,7 +180,7 @@ def test_names_the_methods_there_are():
 def test_asks_for_a_login():
     answer = JsonClient().get("/api/v1/closed/")
     assert_problem(answer, 401, "Unauthorized")
-    assert answer["WWW-Authenticate"] == 'Bearer realm="api"'
+    assert answer["WWW-Authenticate"] == 'Bearer realm="api", Api-Key realm="api"'
 
 
 def test_answers_in_json_or_not_at_all():

@@ -41,6 +41,7 @@ def test_lets_the_old_key_be_dropped(sealed, settings):
     shop, channel, secrets = sealed
     assert rotate() == (
         "channels: 1 sealed anew, 0 not to be opened\nmonitors: 1 sealed anew, 0 not to be opened\n"
+        "kept answers: 0 sealed anew, 0 not to be opened\nsecond factors: 0 sealed anew, 0 not to be opened\n"
     )
     settings.HEALTHMON_FIELD_KEYS = settings.HEALTHMON_FIELD_KEYS[:1]
     assert outbox.secrets_of(Channel.objects.get(pk=channel)) == secrets

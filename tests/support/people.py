@@ -6,13 +6,15 @@ team and is refused. Ask for the same person twice and you get the same row.
         assert client_of(charlie()).get(f"/api/v1/monitors/{monitor.id}/").status_code == 404
 """
 
+from datetime import UTC, datetime
 from functools import cache
 
 from django.contrib.auth.hashers import make_password
 from rest_framework.test import APIClient
 
 from accounts.authentication import open_session
-from accounts.models import Membership, Role, Team, User
+from accounts.models import Membership, Role, Scope, Team, User
+from accounts.services import create_key
 
 PASSWORD = "correct horse battery staple"
 
@@ -79,3 +81,14 @@ def _team(slug: str) -> Team:
 @cache
 def _hashed_password() -> str:
     return make_password(PASSWORD)  # once a run: Argon2 is slow on purpose
+
+
+def key_client(*scopes: str, team: Team | None = None, **made: object) -> JsonClient:
+    """An API client with a key of the team (acme), made by an owner of it."""
+    team = team or acme()
+    maker = alice() if team == acme() else charlie(team)
+    given = {"by": maker, "now": datetime(2026, 1, 1, tzinfo=UTC)} | made
+    _, shown = create_key(team, "deploy", [Scope(scope) for scope in scopes], **given)  # type: ignore[arg-type]
+    client = JsonClient()
+    client.credentials(HTTP_AUTHORIZATION=f"Api-Key {shown}")
+    return client

@@ -37,6 +37,7 @@ os.environ |= dict.fromkeys(environment.SETTINGS, "") | {
     "HEALTHMON_PROBE_KEYS": _key(),
     "HEALTHMON_ALLOWED_NETS": "127.0.0.0/8,::1/128",
     "EMAIL_URL": "memorymail://",
+    "HEALTHMON_RATE_LIMIT_FACTOR": "0",  # tests of limits switch them on
 }
 _env = environment.read(os.environ)
 os.environ |= {"DATABASE_URL": _env.database_url, "BROKER_URL": _env.broker_url}

@@ -1,0 +1,21 @@
+from django.db import migrations, models
+
+
+class Migration(migrations.Migration):
+    dependencies = [
+        ("monitors", "0003_daily_counts"),
+    ]
+
+    operations = [
+        migrations.AddField(
+            model_name="monitor",
+            name="external_id",
+            field=models.CharField(blank=True, max_length=200, null=True),
+        ),
+        migrations.AddConstraint(
+            model_name="monitor",
+            constraint=models.UniqueConstraint(
+                fields=("team", "external_id"), name="monitor_external_id_once"
+            ),
+        ),
+    ]
