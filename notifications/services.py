@@ -117,10 +117,13 @@ def _destination(kind: str, config: Mapping[str, Any]) -> str:
     return TRANSPORTS[kind].destination(config)[:300]
 
 
+@transaction.atomic
 def delete_channel(channel: Channel) -> None:
     """This will delete a channel, its subscriptions and its deliveries. Raises ChannelOfOwners."""
     if channel.for_owners:
         raise ChannelOfOwners("The last resort of a team cannot be deleted; disable it instead.")
+    # The notifier may be about to begin one of them, and its attempt would stand in the way.
+    list(channel.deliveries.select_for_update().order_by("pk").values_list("pk"))
     channel.delete()
 
 

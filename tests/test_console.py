@@ -396,7 +396,10 @@ def test_adds_a_channel_with_habits_and_a_subscription_with_limits(client):
     }  # fmt: skip
     client.post(page(Channel, "add/"), channel_form(limits))
     client.post(page(Channel, "add/"), channel_form(kind="email", config='{"to": ["ops@example.com"]}'))
-    client.post(page(Channel, "add/"), channel_form(gather_seconds=9, rate_per_minute=8, reminder_minutes=7))
+    habits = {"gather_seconds": 9, "rate_per_minute": 8, "reminder_minutes": 7}
+    client.post(
+        page(Channel, "add/"), channel_form(kind="email", config='{"to": ["ops@example.com"]}', **habits)
+    )
     hook, mail, other = Channel.objects.order_by("id")
     assert (hook.gather_seconds, hook.rate_per_minute, hook.reminder_minutes) == (0, None, None)
     assert (mail.gather_seconds, mail.rate_per_minute) == (3, TRANSPORTS["email"].rate_per_minute)
@@ -406,7 +409,9 @@ def test_adds_a_channel_with_habits_and_a_subscription_with_limits(client):
     assert (made.kinds, made.min_severity, made.days) == (["opened", "resolved"], "warning", [5, 6])
     assert (made.from_time, made.until_time, made.time_zone) == (time(22), time(6), "Europe/Berlin")
 
-    sent = channel_form(gather_seconds=9, rate_per_minute="", reminder_minutes="")
+    sent = channel_form(
+        config='{"to": ["ops@example.com"]}', gather_seconds=9, rate_per_minute="", reminder_minutes=""
+    )
     client.post(change(other), sent)
     other.refresh_from_db()
     assert (other.gather_seconds, other.rate_per_minute, other.reminder_minutes) == (9, None, None)

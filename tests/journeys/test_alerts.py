@@ -23,14 +23,16 @@ INTERVAL = 5
 def test_tries_again_where_a_webhook_answered_500_and_tells_the_others_meanwhile(
     stack, target, monitor, hook, inbox
 ):
-    hook.sink.script(reply(500, b"not now"))
+    hook.sink.script(
+        reply(500, b"not now"), reply(500, b"nor now")
+    )  # so that it is tried again after 5 and 15 s
     target.default = reply(503)
-    hook.wait_for("incident.opened", "incident.opened")
-    refused, taken = hook.sink.received
+    hook.wait_for("incident.opened", "incident.opened", "incident.opened")
+    refused, _, taken = hook.sink.received
     assert (refused.id, refused.json) == (taken.id, taken.json)
     assert inbox.mails()[0].at < taken.at  # the mail did not wait for the webhook
     stack.wait_until(lambda: [sent["status"] for sent in hook.deliveries()] == ["sent"], SOON, "sent")
-    assert hook.deliveries()[0]["attempts"] == 2
+    assert hook.deliveries()[0]["attempts"] == 3
     assert all(result["reason"] != "missed" for result in monitor.results())
 
 

@@ -1,8 +1,11 @@
 """How deliveries are worked off: shares, rates, groups, order, and what a channel's health does to them."""
 
+import threading
+import time
 from datetime import timedelta
 
 import pytest
+from django.db import connection, transaction
 
 from incidents.models import Incident
 from notifications import delivering, outbox, services
@@ -410,3 +413,33 @@ def test_tells_a_channel_that_comes_new_to_an_open_incident(team, shop):
     assert (outbox.catch_up(late, after(60)), outbox.catch_up(elsewhere, after(60))) == (1, 0)
     [delivery] = Delivery.objects.all()
     assert (delivery.channel, delivery.kind, delivery.next_attempt_at) == (late, "opened", after(60))
+
+
+@pytest.mark.django_db(transaction=True)
+def test_lets_a_channel_go_while_one_of_its_deliveries_is_begun(team, shop):
+    place = channel(team)
+    due(place, shop, 1)
+    [lease] = claim(NOON)
+    with transaction.atomic():
+        assert begin(lease, NOON)  # its attempt is written, and nobody else sees it yet
+        deleting = threading.Thread(target=in_another_connection, args=(services.delete_channel, place))
+        deleting.start()
+        deadline = time.monotonic() + 20
+        while not waits_for_a_lock():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+    deleting.join(20)
+    assert not deleting.is_alive()
+    assert not Channel.objects.exists()
+    assert not DeliveryAttempt.objects.exists()
+
+
+def in_another_connection(function, *arguments):
+    function(*arguments)
+    connection.close()
+
+
+def waits_for_a_lock():
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1 FROM pg_locks WHERE NOT granted")
+        return cursor.fetchone()
