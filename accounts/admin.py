@@ -23,11 +23,15 @@ from unfold.admin import TabularInline
 from unfold.decorators import action, display
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
-from accounts import second_factor
 from accounts.authentication import close_sessions
 from accounts.console import SuperusersOnly, TeamInline, TeamRows, teams_where
 from accounts.models import ApiKey, AuditEntry, Membership, Role, Team, User
-from accounts.services import revoke_keys
+from accounts.services import (
+    LastSuperuser,
+    is_last_superuser,
+    revoke_keys,
+    take_second_factors_away,
+)
 from healthmon.lib.clock import now as read_clock
 from healthmon.lib.console import ToLookAt, asked, chosen, shown
 
@@ -63,6 +67,13 @@ class UserAddForm(_LowerCaseEmail, UserCreationForm):
 
 
 class UserEditForm(_LowerCaseEmail, UserChangeForm):
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean()
+        stays_able = cleaned.get("is_active") and cleaned.get("is_superuser")
+        if not stays_able and is_last_superuser(self.instance):
+            raise forms.ValidationError(str(LastSuperuser()))
+        return cleaned
+
     class Meta:
         model = User
         fields = "__all__"
@@ -163,6 +174,15 @@ class UserAdmin(DjangoUserAdmin, TeamRows):
         # Without the password: to whoever may only look, Django shows its hash.
         return super().get_fieldsets(request, obj) if request.user.is_superuser else self.fieldsets_for_others
 
+    def save_model(self, request: HttpRequest, obj: User, form: forms.ModelForm, change: bool) -> None:
+        super().save_model(request, obj, form, change)
+        if change and "is_active" in form.changed_data and not obj.is_active:
+            close_sessions(obj)  # or they would be open again with the account
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        last = isinstance(obj, User) and is_last_superuser(obj)
+        return super().has_delete_permission(request, obj) and not last
+
     @action(
         description="Take second factors away",
         url_path="take-second-factors-away",
@@ -178,8 +198,7 @@ class UserAdmin(DjangoUserAdmin, TeamRows):
         self, request: HttpRequest, form: forms.Form, object_id: str
     ) -> HttpResponse:
         user = chosen(self, request, object_id).get()
-        count = second_factor.take_away(user)
-        close_sessions(user)
+        count = take_second_factors_away(user)
         self.log_change(request, user, "Took second factors away.")
         messages.success(request, f"{count} second factor{'s' * (count != 1)} taken away.")
         return shown("accounts_user", object_id)

@@ -2,11 +2,22 @@ from typing import ClassVar
 
 import django_filters as filters
 
-from accounts.models import AuditEntry
+from accounts.models import AuditEntry, User
 from healthmon.lib.audit import audited_models
 from healthmon.lib.filters import IdFilter
 
 AUDITED = sorted(audited.kind for _, audited in audited_models())
+
+
+class UserFilter(filters.FilterSet):
+    email = filters.CharFilter(lookup_expr="iexact")
+    is_active = filters.BooleanFilter()
+    is_staff = filters.BooleanFilter()
+    is_superuser = filters.BooleanFilter()
+
+    class Meta:
+        model = User
+        fields: ClassVar = []
 
 
 class AuditFilter(filters.FilterSet):

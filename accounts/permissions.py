@@ -47,6 +47,17 @@ class PersonOnly(IsAuthenticated):
         return super().has_permission(request, view)
 
 
+class SuperusersOnly(PersonOnly):
+    """Whoever runs the whole installation."""
+
+    def has_permission(self, request: Request, view: Any) -> bool:
+        if not super().has_permission(request, view):
+            return False
+        if not request.user.is_superuser:
+            raise PermissionDenied("This takes a superuser: whoever runs this healthmon.")
+        return True
+
+
 class RoleAllows(BasePermission):
     """
     For `TeamScoped` views: `minimum_role = {"acknowledge": Role.RESPONDER}` by action of a viewset, or by

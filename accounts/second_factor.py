@@ -6,6 +6,7 @@ What is sealed is bound to its user, so a row copied to somebody else's name ope
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import Any
 from urllib.parse import urlsplit
 
 from allauth.account.authentication import get_authentication_records
@@ -17,6 +18,7 @@ from allauth.mfa.models import Authenticator
 from django.conf import settings
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
+from django.db.models import QuerySet
 from django.http import HttpRequest
 
 from accounts.models import User
@@ -44,8 +46,13 @@ class Adapter(DefaultMFAAdapter):
         return {"id": urlsplit(settings.HEALTHMON_BASE_URL).hostname or "", "name": "healthmon"}
 
 
+def of_users(users: Any) -> QuerySet[Authenticator]:
+    """The second factors of one user's id, or of several's (an `OuterRef`)."""
+    return Authenticator.objects.filter(user_id=users, type__in=FACTORS)
+
+
 def has_one(user: User) -> bool:
-    return Authenticator.objects.filter(user_id=user.pk, type__in=FACTORS).exists()
+    return of_users(user.pk).exists()
 
 
 def was_shown(request: HttpRequest) -> bool:

@@ -5,14 +5,16 @@ once do not both go, and what an admin may do is judged by what they are at that
 """
 
 import secrets
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from django.contrib.auth.password_validation import validate_password
 from django.db import IntegrityError, connection, transaction
 
-from accounts import authentication, tokens
+from accounts import authentication, second_factor, tokens
 from accounts.models import ApiKey, Invitation, Membership, Role, Scope, Team, User
 from accounts.permissions import reaches
 
@@ -52,6 +54,16 @@ class SomebodyElse(Exception):
 
 class WrongPassword(Exception):
     pass
+
+
+class AddressTaken(Exception):
+    def __init__(self) -> None:
+        super().__init__("Another account has this address.")
+
+
+class LastSuperuser(Exception):
+    def __init__(self) -> None:
+        super().__init__("Somebody has to run this healthmon: make somebody else a superuser first.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -301,6 +313,72 @@ def change_password(user: User, old: str, new: str) -> User:
     user.save(update_fields=["password"])
     authentication.close_sessions(user)
     return user
+
+
+# --- accounts, as superusers see them --------------------------------------------------------------------
+
+
+@transaction.atomic
+def create_user(columns: Mapping[str, Any], now: datetime) -> User:
+    """Make an account; `password` among its columns is the plain one, or missing. Raises AddressTaken."""
+    given = dict(columns)
+    with _address_free():
+        return User.objects.create_user(
+            given.pop("email"), given.pop("password", None), date_joined=now, **given
+        )
+
+
+@transaction.atomic
+def change_user(user: User, columns: Mapping[str, Any]) -> User:
+    """
+    Change an account. Who is deactivated or gets another password is logged out everywhere.
+
+    Raises AddressTaken, and LastSuperuser.
+    """
+    given = dict(columns)
+    stays_able = given.get("is_superuser", True) and given.get("is_active", True)
+    if not stays_able and is_last_superuser(user):
+        raise LastSuperuser
+    user = User.objects.select_for_update(no_key=True).get(pk=user.pk)
+    was_active = user.is_active
+    password = given.pop("password", None)
+    for name, value in given.items():
+        setattr(user, name, value)
+    if password is not None:
+        user.set_password(password)
+    with _address_free():
+        user.save()
+    if password is not None or (was_active and not user.is_active):
+        authentication.close_sessions(user)
+    return user
+
+
+@transaction.atomic
+def is_last_superuser(user: User) -> bool:
+    """Whether nobody else can run this installation. Inside a transaction the answer holds until its end."""
+    able = (
+        User.objects.filter(is_superuser=True, is_active=True).order_by("pk").select_for_update(no_key=True)
+    )
+    return {one.pk for one in able} == {user.pk}
+
+
+@transaction.atomic
+def take_second_factors_away(user: User) -> int:
+    """Remove the second factors of somebody who has lost theirs, log them out everywhere, and return how many."""
+    count = second_factor.take_away(user)
+    authentication.close_sessions(user)
+    return count
+
+
+@contextmanager
+def _address_free() -> Iterator[None]:
+    try:
+        with transaction.atomic():
+            yield
+    except IntegrityError as problem:
+        if "email" not in str(problem):
+            raise
+        raise AddressTaken from None
 
 
 # --- the first one --------------------------------------------------------------------------------------

@@ -77,6 +77,12 @@ def vouch_for(user: User) -> None:
         EmailAddress.objects.create(user=user, email=mailbox, verified=True, primary=True)
 
 
+def is_unverified(user: User) -> bool:
+    """Whether somebody has signed up with an address that they have not shown to be theirs."""
+    known = list(EmailAddress.objects.filter(user=user).values_list("verified", flat=True))
+    return settings.EMAIL_CONFIGURED and bool(known) and not any(known)
+
+
 def offered(request: HttpRequest) -> dict[str, Any]:
     """A context processor: what the pages of an account offer on this server."""
     host = urlsplit(settings.HEALTHMON_BASE_URL).hostname or ""

@@ -3,11 +3,12 @@
 from django.urls import include, path
 from rest_framework.routers import SimpleRouter
 
-from accounts import audit, views
+from accounts import audit, users, views
 
 router = SimpleRouter()
 router.register("teams", views.TeamViewSet, basename="team")
 router.register("api-keys", views.ApiKeyViewSet, basename="api-key")
+router.register("users", users.UserViewSet, basename="user")
 router.register("audit", audit.AuditViewSet, basename="audit")
 
 urlpatterns = [

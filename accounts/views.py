@@ -21,7 +21,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.viewsets import GenericViewSet
 
-from accounts import authentication, mail, second_factor, selectors, services
+from accounts import authentication, mail, second_factor, selectors, services, signing_in
 from accounts.idempotency import RetrySafe
 from accounts.models import ApiKey, Invitation, Membership, Role, Scope, Team, User
 from accounts.permissions import reaches
@@ -84,6 +84,10 @@ class LoginView(_AtTheDoor):
         user = authenticate(request, username=given["email"].lower(), password=given["password"])
         if user is None:
             raise AuthenticationFailed("No active account has this e-mail address and password.")
+        if signing_in.is_unverified(user):
+            raise AuthenticationFailed(
+                "Verify your e-mail address first: open the link that was mailed to it."
+            )
         if second_factor.has_one(user) and not second_factor.code_is_right(user, given.get("code", "")):
             raise AuthenticationFailed(
                 "This account has a second factor: its one-time code is needed as `code`."

@@ -78,7 +78,7 @@ class MonitorAdmin(TeamRows):
     actions = ["pause_selected", "resume_selected", "check_selected"]
     actions_detail = ["pause_one", "resume_one", "check_one"]
     fieldsets = [
-        (None, {"fields": ["shown_status", "status_changed_at", "team", "name", "url", "tags"]}),
+        (None, {"fields": ["shown_status", "status_changed_at", "team", "name", "url", "tags", "external_id"]}),
         (
             "Request",
             {
@@ -256,6 +256,9 @@ class RegionAdmin(SuperusersOnly):
 
     def get_readonly_fields(self, request: HttpRequest, obj: Region | None = None) -> list[str]:
         return ["slug"] if obj else []  # it names queues that probers read
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False  # its results stay, and say where they come from; what is over is disabled
 
 
 @admin.register(Prober)

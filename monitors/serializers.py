@@ -12,7 +12,7 @@ from rest_framework import serializers
 from healthmon.lib.addresses import Guard, url_problem
 from healthmon.lib.api import QuickModelSerializer, StrictModelSerializer, StrictSerializer, one_line
 from monitors import headers as header_secrets
-from monitors.models import DEFAULT_REGION, INTERVALS, MAX_BODY_CHARS, Monitor, Region, Result
+from monitors.models import DEFAULT_REGION, INTERVALS, MAX_BODY_CHARS, Monitor, Prober, Region, Result
 from monitors.probing.expectations import parse_expected_status
 from notifications.routing import ROUTED
 from notifications.transports import CHANNEL_KINDS
@@ -310,10 +310,24 @@ class RecipientSerializer(serializers.Serializer):
     why = serializers.CharField()
 
 
-class RegionSerializer(QuickModelSerializer):
+class RegionSerializer(StrictModelSerializer):
+    name = serializers.CharField(max_length=100, validators=[one_line])
+
     class Meta:
         model = Region
         fields = ["id", "slug", "name", "enabled"]
+
+    def validate_slug(self, slug: str) -> str:
+        if self.instance is not None and slug != self.instance.slug:
+            raise serializers.ValidationError("It names queues that probers read, and stays as it is.")
+        return slug
+
+
+class ProberSerializer(QuickModelSerializer):
+    class Meta:
+        model = Prober
+        fields = ["id", "name", "region", "seen_at"]
+        read_only_fields = fields
 
 
 class BulkSerializer(StrictSerializer):

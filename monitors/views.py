@@ -14,14 +14,16 @@ from rest_framework import status
 from rest_framework.decorators import action
 from rest_framework.exceptions import PermissionDenied, ValidationError
 from rest_framework.generics import get_object_or_404
-from rest_framework.mixins import ListModelMixin
-from rest_framework.permissions import IsAuthenticated
+from rest_framework.mixins import CreateModelMixin, ListModelMixin, RetrieveModelMixin, UpdateModelMixin
+from rest_framework.permissions import SAFE_METHODS, BasePermission, IsAuthenticated
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.viewsets import GenericViewSet, ModelViewSet
 
 from accounts.authentication import caller
+from accounts.idempotency import RetrySafe
 from accounts.models import Role
+from accounts.permissions import SuperusersOnly
 from accounts.scoping import TeamScoped
 from healthmon.lib import etags
 from healthmon.lib.api import Conflict
@@ -29,12 +31,13 @@ from healthmon.lib.clock import now as read_clock
 from healthmon.lib.filters import PAGING
 from monitors import selectors, services
 from monitors.filters import MonitorFilter, ResultFilter
-from monitors.models import Monitor, Region, Result
+from monitors.models import Monitor, Prober, Region, Result
 from monitors.serializers import (
     EXTERNAL_ID,
     BulkDoneSerializer,
     BulkSerializer,
     MonitorSerializer,
+    ProberSerializer,
     RecipientsAskedSerializer,
     RecipientSerializer,
     RegionSerializer,
@@ -357,10 +360,28 @@ class Judged:
         self.errors.setdefault(which, {})[n] = error
 
 
-class RegionViewSet(ListModelMixin, GenericViewSet):
-    """Where probers stand; the same for every team."""
+class RegionViewSet(
+    RetrySafe, CreateModelMixin, ListModelMixin, RetrieveModelMixin, UpdateModelMixin, GenericViewSet
+):
+    """Where probers stand; the same for every team. Superusers make and change them; what is over is disabled, for its
+    results stay."""
 
     queryset = Region.objects.all()
-    permission_classes = [IsAuthenticated]  # keys too, whatever their scopes
     serializer_class = RegionSerializer
+    http_method_names = ["get", "post", "patch", "head", "options"]
     filter_backends = []
+    ordering = ["id"]
+
+    def get_permissions(self) -> list[BasePermission]:
+        # Keys may look, too, whatever their scopes.
+        return [IsAuthenticated() if self.request.method in SAFE_METHODS else SuperusersOnly()]
+
+
+class ProberViewSet(ListModelMixin, GenericViewSet):
+    """The prober processes that have been heard of. For superusers."""
+
+    queryset = Prober.objects.all()
+    serializer_class = ProberSerializer
+    permission_classes = [SuperusersOnly]
+    filter_backends = []
+    ordering = ["-seen_at", "-id"]

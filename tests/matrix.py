@@ -19,10 +19,11 @@ TABLE = Path(__file__).with_name("matrix.txt")
 VERBS = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE")
 
 # Who asks the API. `alien` owns another team; `junk` is no token; `late` is the owner's token, five minutes later;
-# `k-…` are keys, by their scopes; `k-alien` has all scopes of another team, `k-late` is past its end, `k-gone` revoked.
+# `k-…` are keys, by their scopes; `k-alien` has all scopes of another team, `k-late` is past its end, `k-gone` revoked;
+# `root` is a superuser of no team.
 API_CALLERS = (
     "anon", "viewer", "resp", "admin", "owner", "alien", "junk", "late",
-    "k-read", "k-inc", "k-write", "k-alien", "k-late", "k-gone",
+    "k-read", "k-inc", "k-write", "k-alien", "k-late", "k-gone", "root",
 )  # fmt: skip
 # Who asks for pages, in a browser. `owner` is no staff; `staff` is, as the owner of the team; `outsider` is staff, as
 # the owner of another team; `superuser` is of no team.
@@ -116,10 +117,10 @@ class World:
 
         from accounts import tokens
         from accounts.authentication import SESSION_CLAIM, open_session
-        from accounts.models import ApiKey, AuditEntry, Invitation, Membership, Role, User
+        from accounts.models import ApiKey, AuditEntry, Invitation, Role, User
         from incidents.models import Incident
         from monitors import recording
-        from monitors.models import Prober
+        from monitors.models import Prober, Region
         from notifications import services as notifications
         from notifications.models import Delivery, MessageTemplate, Subscription
         from tests.support.people import (
@@ -181,6 +182,7 @@ class World:
             "message-templates": template, "subscriptions": Subscription.objects.get(channel=channel),
             "auditentry": AuditEntry.objects.filter(kind="monitor").earliest("id"),
             "members": self.expendable, "invitations": invitation, "api-keys": self.key,
+            "users": self.expendable, "regions": Region.objects.get(),
         }  # fmt: skip
 
         stale = AccessToken.for_user(alice())
@@ -200,6 +202,7 @@ class World:
             "junk": bearing("Bearer no.such.token"),
             "late": bearing(f"Bearer {stale}"),
             **{who: bearing(f"Api-Key {shown}") for who, shown in keys.items()},
+            "root": client_of(User.objects.create_superuser("root@example.com", "a long enough password")),
         }  # fmt: skip
         for client in self.api.values():
             client.raise_request_exception = False
@@ -213,7 +216,7 @@ class World:
         outsider = member("outsider", Role.OWNER, globex())
         User.objects.filter(pk__in=[staff.pk, outsider.pk]).update(is_staff=True)
         staff.refresh_from_db(), outsider.refresh_from_db()
-        superuser = User.objects.create_superuser("root@example.com", "a long enough password")
+        superuser = User.objects.get(email="root@example.com")
         self.pages = {
             "anon": Client(raise_request_exception=False),
             "owner": seated(alice()),
@@ -221,7 +224,6 @@ class World:
             "outsider": seated(outsider),
             "superuser": seated(superuser),
         }
-        Membership.objects.filter(user=superuser).delete()
 
     def address(self, route: str) -> str:
         """The route with ids of what is there."""
@@ -303,6 +305,10 @@ BODIES: dict[tuple[str, str], dict | Callable[[World], dict]] = {
     ("/api/v1/teams/{team_id}/members/{user_id}/", "PUT"): {"role": "responder"},
     ("/api/v1/teams/{team_id}/invitations/", "POST"): {"email": "newer@example.com", "role": "viewer"},
     ("/api/v1/api-keys/", "POST"): {"name": "deploy", "scopes": ["read"]},
+    ("/api/v1/regions/", "POST"): {"name": "Europe", "slug": "eu"},
+    ("/api/v1/regions/{pk}/", "PATCH"): {"name": "Here"},
+    ("/api/v1/users/", "POST"): {"email": "newest@example.com"},
+    ("/api/v1/users/{pk}/", "PATCH"): {"name": "Eve"},
     ("/api/v1/me/password/", "POST"): {
         "old": "correct horse battery staple", "new": "wrong horse battery staples"
     },

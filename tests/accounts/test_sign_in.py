@@ -9,7 +9,7 @@ from django.core import mail
 from django.test import Client
 
 from accounts.models import User
-from tests.support.people import PASSWORD, acme, alice, bob, client_of
+from tests.support.people import PASSWORD, JsonClient, acme, alice, bob, client_of
 
 pytestmark = pytest.mark.django_db
 
@@ -199,6 +199,9 @@ def test_a_new_account_is_let_in_once_its_address_is_verified(open_sign_up):
     dora = User.objects.get(email="dora@example.com")
     assert not dora.is_staff and not dora.teams.exists()
     assert not is_in(sign_in("dora@example.com", NEW)[0])
+    door = {"email": "dora@example.com", "password": NEW}
+    refused = JsonClient().post("/api/v1/auth/token/", door)
+    assert (refused.status_code, "Verify" in refused.json()["detail"]) == (401, True)
 
     [message, *_] = mail.outbox
     assert EVIL not in message.body + message.subject
@@ -208,6 +211,7 @@ def test_a_new_account_is_let_in_once_its_address_is_verified(open_sign_up):
     client.post(link)
     assert EmailAddress.objects.get().verified
     assert is_in(sign_in("dora@example.com", NEW)[0])
+    assert JsonClient().post("/api/v1/auth/token/", door).status_code == 200
 
 
 def test_signing_up_with_somebodys_address_says_and_changes_nothing(open_sign_up):

@@ -5,9 +5,10 @@ from datetime import UTC, datetime, time, timedelta
 import pytest
 from django.db import connection
 
+from accounts.models import User
 from incidents.models import Incident
 from monitors import recording, selectors, services
-from monitors.models import Monitor, Region, RegionState, Result, StatusPeriod
+from monitors.models import Monitor, Prober, Region, RegionState, Result, StatusPeriod
 from notifications.models import Channel, Delivery
 from tests.support.people import acme, ada, alice, bob, charlie, client_of, globex, vera
 from tests.support.watching import NOON, after, monitor, outcome, subscribed, webhook
@@ -907,7 +908,7 @@ def test_lists_regions_alike_for_everyone():
     for person in (vera, charlie):
         answer = client_of(person()).get("/api/v1/regions/")
         assert [row["slug"] for row in answer.json()["results"]] == ["default"]
-        assert client_of(person()).post("/api/v1/regions/", {}).status_code == 405
+        assert client_of(person()).post("/api/v1/regions/", {}).status_code == 403
 
 
 # --- bulk -------------------------------------------------------------------------------------------------
@@ -1015,3 +1016,28 @@ def test_creates_any_number_in_the_same_number_of_queries(client, rows, django_a
         assert bulk(client, create=create).status_code == 200
     assert RegionState.objects.count() == 2 * rows
     assert Result.objects.count() == 0
+
+
+# --- regions and probers: superusers' business -----------------------------------------------------------
+
+
+@pytest.fixture
+def root():
+    return client_of(User.objects.create_superuser("root@example.com", "a long enough password"))
+
+
+def test_a_superuser_opens_renames_and_closes_a_region(root):
+    made = root.post("/api/v1/regions/", {"slug": "eu", "name": "Europe"})
+    assert (made.status_code, made.json()["enabled"]) == (201, True)
+    here = f"/api/v1/regions/{made.json()['id']}/"
+    assert root.patch(here, {"name": "EU", "enabled": False}).json()["enabled"] is False
+    refused = root.patch(here, {"slug": "us"})
+    assert (refused.status_code, refused.json()["errors"][0]["pointer"]) == (400, "#/slug")
+    assert root.post("/api/v1/regions/", {"slug": "eu", "name": "Again"}).status_code == 400
+    assert root.delete(here).status_code == 405  # its results say where they come from
+
+
+def test_a_superuser_sees_which_probers_live(root):
+    Prober.objects.create(name="host-1", region="default", seen_at=NOON)
+    [prober] = root.get("/api/v1/probers/").json()["results"]
+    assert (prober["name"], prober["region"]) == ("host-1", "default")
