@@ -67,7 +67,12 @@ class Monitor(models.Model):
 
     team = models.ForeignKey("accounts.Team", on_delete=models.CASCADE, related_name="+")
     # What whoever keeps monitors in a file calls it: there is one of that name in a team, however often it is sent.
-    external_id = models.CharField(max_length=200, null=True, blank=True)
+    external_id = models.CharField(
+        max_length=200,
+        null=True,
+        blank=True,
+        help_text="What your own files or programs call it; once in a team.",
+    )
     name = models.CharField(max_length=200)
     kind = models.CharField(max_length=20, default="http", choices=choices_of(KINDS))
     url = models.TextField("URL", help_text="http:// or https://, without user name and password.")

@@ -10,7 +10,12 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name="monitor",
             name="external_id",
-            field=models.CharField(blank=True, max_length=200, null=True),
+            field=models.CharField(
+                blank=True,
+                help_text="What your own files or programs call it; once in a team.",
+                max_length=200,
+                null=True,
+            ),
         ),
         migrations.AddConstraint(
             model_name="monitor",
