@@ -158,6 +158,7 @@ MFA_ADAPTER = "accounts.second_factor.Adapter"
 MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]
 MFA_PASSKEY_LOGIN_ENABLED = True
 MFA_TOTP_ISSUER = "healthmon"
+MFA_TOTP_TOLERANCE = 1  # a code that was read in the last second of its half minute is typed in the next one
 
 SOCIALACCOUNT_ADAPTER = "accounts.single_sign_on.Adapter"
 SOCIALACCOUNT_EMAIL_AUTHENTICATION = SOCIALACCOUNT_EMAIL_AUTHENTICATION_AUTO_CONNECT = ENV.oidc_match_email
