@@ -80,5 +80,7 @@ def _page(request: HttpRequest, title: str, sentence: str, status: int = 200, **
         request, "accounts/invitation.html", {"title": title, "sentence": sentence, **facts}, status=status
     )
     page["X-Robots-Tag"] = "noindex, nofollow"
-    page["Referrer-Policy"] = "no-referrer"  # the address is the key
+    # The address is the key, so no other site is told of it. Not "no-referrer": browsers then send the form with
+    # `Origin: null`, which the check against forgery refuses.
+    page["Referrer-Policy"] = "same-origin"
     return page

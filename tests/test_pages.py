@@ -96,7 +96,7 @@ def test_every_page_says_what_it_may_load_and_do(visitors):
         assert policy["frame-ancestors"] == "'none'", url
         assert answer["X-Frame-Options"] == "DENY", url
         assert answer["X-Content-Type-Options"] == "nosniff", url
-        assert answer["Referrer-Policy"] in ("same-origin", "no-referrer"), url
+        assert answer["Referrer-Policy"] == "same-origin", url
         assert "camera=()" in answer["Permissions-Policy"], url
         for directive, sources in policy.items():
             for source in sources.split():

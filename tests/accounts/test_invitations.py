@@ -381,7 +381,7 @@ def test_the_page_asks_and_changes_nothing_by_itself():
     assert "alice@example.com" in shown
     assert 'type="password"' in shown
     assert "csrfmiddlewaretoken" in shown
-    assert answer["Referrer-Policy"] == "no-referrer"
+    assert answer["Referrer-Policy"] == "same-origin"
     assert "no-store" in answer["Cache-Control"]
     assert Invitation.objects.exists()
     assert client.put(page(token)).status_code == 405
